@@ -1,0 +1,6 @@
+//! What the CoAP server and clients say. Codes FG-Pnn.
+
+use super::Code;
+
+/// This room's codes.
+pub const CODES: &[&Code] = &[];

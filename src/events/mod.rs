@@ -1,0 +1,255 @@
+//! Everything an operator may be told, and the rule for telling it: once when it begins, once when
+//! it ends, with a count of what happened between. A link that flaps 500 times is two lines.
+//!
+//! Each room's messages stand in a file of their own here, as functions that build a [`Notice`];
+//! rooms call them and never write prose themselves. A notice has a [`Code`], and every code has
+//! a paragraph for whoever looks it up.
+
+pub mod broker;
+pub mod buffer;
+pub mod coap;
+pub mod gateway;
+pub mod modbus;
+pub mod serial;
+pub mod zigbee;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits;
+
+/// A kind of trouble (or of relief) with a name that never changes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Code {
+    /// `FG-M03`: room letter and number.
+    pub id: &'static str,
+    /// A few words, for lists.
+    pub title: &'static str,
+    /// What it means, what the gateway does about it by itself, what a person can do.
+    pub about: &'static str,
+}
+
+/// How much it matters, by consequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Odd, nothing is lost.
+    Warning,
+    /// Data is being lost, or a person is needed.
+    Error,
+}
+
+/// One thing to tell: what failed, where, what was seen; likely causes in order; the next command.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Which kind.
+    pub code: &'static Code,
+    /// How much it matters.
+    pub weight: Weight,
+    /// Where, as people write it: `bus rs485-1: device 7 (pump-7)`. With the code, the identity of
+    /// the condition: the same subject raised again is counted, not told again.
+    pub subject: String,
+    /// What was seen, completing the subject: `has not answered for 4 min (120 requests)`.
+    pub what: String,
+    /// Observations that narrow it down, one sentence each.
+    pub evidence: Vec<String>,
+    /// Causes, most likely first.
+    pub likely: Vec<String>,
+    /// Commands or steps to try next.
+    pub next: Vec<String>,
+}
+
+impl Notice {
+    /// Begins a warning.
+    #[must_use]
+    pub fn warning(
+        code: &'static Code,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+    ) -> Self {
+        Self {
+            code,
+            weight: Weight::Warning,
+            subject: subject.into(),
+            what: what.into(),
+            evidence: Vec::new(),
+            likely: Vec::new(),
+            next: Vec::new(),
+        }
+    }
+
+    /// Begins an error.
+    #[must_use]
+    pub fn error(code: &'static Code, subject: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { weight: Weight::Error, ..Self::warning(code, subject, what) }
+    }
+
+    /// Adds an observation.
+    #[must_use]
+    pub fn seen(mut self, sentence: impl Into<String>) -> Self {
+        self.evidence.push(sentence.into());
+        self
+    }
+
+    /// Adds the next likely cause.
+    #[must_use]
+    pub fn likely(mut self, cause: impl Into<String>) -> Self {
+        self.likely.push(cause.into());
+        self
+    }
+
+    /// Adds a step to try.
+    #[must_use]
+    pub fn try_next(mut self, step: impl Into<String>) -> Self {
+        self.next.push(step.into());
+        self
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {} {}", self.code.id, self.subject, self.what)?;
+        for sentence in &self.evidence {
+            write!(f, "\n  {sentence}")?;
+        }
+        for (n, cause) in self.likely.iter().enumerate() {
+            let lead = if n == 0 { "\n  Likely: " } else { "   " };
+            write!(f, "{lead}{}. {cause}", n + 1)?;
+        }
+        for step in &self.next {
+            write!(f, "\n  Try:    {step}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where rooms report; cheap to clone, shared by the whole gateway.
+#[derive(Debug, Clone, Default)]
+pub struct Events(Arc<Mutex<HashMap<(&'static str, String), Condition>>>);
+
+/// Something that is wrong now.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// As it was told.
+    pub notice: Notice,
+    /// When it began.
+    pub since: Instant,
+    /// How often it was raised since.
+    pub count: u64,
+}
+
+impl Events {
+    /// Says that something is wrong. The first time it is logged in full; while it stands, raising
+    /// it again only counts. Returns whether it was new.
+    pub fn raise(&self, notice: Notice) -> bool {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (notice.code.id, notice.subject.clone());
+        if let Some(condition) = standing.get_mut(&key) {
+            condition.count += 1;
+            return false;
+        }
+        match notice.weight {
+            Weight::Warning => tracing::warn!("{notice}"),
+            Weight::Error => tracing::error!("{notice}"),
+        }
+        if standing.len() < limits::CONDITIONS_MAX {
+            standing.insert(key, Condition { notice, since: Instant::now(), count: 1 });
+        }
+        true
+    }
+
+    /// Says that it is over, completing the subject with `now` (`answers again`). Nothing is said
+    /// when it was not raised. Returns the condition that ended.
+    pub fn clear(&self, code: &'static Code, subject: &str, now: &str) -> Option<Condition> {
+        let key = (code.id, subject.to_owned());
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)?;
+        let lasted = rounded(ended.since.elapsed());
+        tracing::info!("{}  {subject} {now} after {lasted} ({} times)", code.id, ended.count);
+        Some(ended)
+    }
+
+    /// Returns what is wrong now, longest first.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Condition> {
+        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = standing.values().cloned().collect();
+        all.sort_by_key(|condition| condition.since);
+        all
+    }
+}
+
+/// Returns a duration as people say it: `4 min`, `12 s`.
+#[must_use]
+pub fn rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Every code there is, for lookup and for the test that walks them.
+pub fn catalogue() -> impl Iterator<Item = &'static Code> {
+    [
+        gateway::CODES,
+        modbus::CODES,
+        serial::CODES,
+        zigbee::CODES,
+        coap::CODES,
+        buffer::CODES,
+        broker::CODES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static CODE: Code = Code { id: "FG-T01", title: "test", about: "Only in tests." };
+
+    #[test]
+    fn a_notice_reads_as_the_contract_lays_out() {
+        let notice = Notice::warning(&CODE, "bus a: device 7", "has not answered for 4 min")
+            .seen("Other devices on this bus answer normally.")
+            .likely("device 7 is off")
+            .likely("its plug is loose")
+            .try_next("fieldgate ports");
+        assert_eq!(
+            notice.to_string(),
+            "FG-T01  bus a: device 7 has not answered for 4 min\n\
+             \x20 Other devices on this bus answer normally.\n\
+             \x20 Likely: 1. device 7 is off   2. its plug is loose\n\
+             \x20 Try:    fieldgate ports"
+        );
+    }
+
+    #[test]
+    fn a_standing_condition_is_counted_not_told_again() {
+        let events = Events::default();
+        assert!(events.raise(Notice::warning(&CODE, "a", "failed")));
+        assert!(!events.raise(Notice::warning(&CODE, "a", "failed")));
+        assert!(events.raise(Notice::warning(&CODE, "b", "failed")));
+        assert_eq!(events.clear(&CODE, "a", "works again").unwrap().count, 2);
+        assert!(events.clear(&CODE, "a", "works again").is_none());
+        assert_eq!(events.standing().len(), 1);
+    }
+
+    #[test]
+    fn every_code_has_its_own_id_and_a_paragraph() {
+        let mut seen = std::collections::HashSet::new();
+        for code in catalogue() {
+            assert!(seen.insert(code.id), "{} stands twice", code.id);
+            assert!(code.id.starts_with("FG-") && code.id.len() == 6, "{}", code.id);
+            assert!(code.about.len() > 80, "{} explains nothing", code.id);
+        }
+    }
+}

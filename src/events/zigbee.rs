@@ -1,0 +1,6 @@
+//! What zigbee2mqtt sources say. Codes FG-Znn.
+
+use super::Code;
+
+/// This room's codes.
+pub const CODES: &[&Code] = &[];

@@ -1,0 +1,45 @@
+//! fieldgate reads local sensors, keeps their readings safe and sends them on.
+//!
+//! One thing flows: a [`reading::Reading`], in groups, downhill from a source through the
+//! pipeline into the store. There it becomes part of a [`batch`] by being committed, and only a
+//! committed batch can be handed to the uplink. So nothing that is not on disk is ever sent, and
+//! the bytes on disk are the bytes sent.
+//!
+//! The rooms, from the ground up (arrows point down only; `tests/tidy.rs` holds that):
+//!
+//! - floor 0: [`limits`] every bound with its reason; [`reading`] the thing that flows;
+//!   [`batch`] the wire format; [`clock`]; [`secret`]; [`error`] exit codes; [`events`] everything an operator
+//!   may be told; [`mqtt`] the broker session that uplink and zigbee2mqtt share
+//! - floor 1: [`sources`] one task a bus; [`store`] SQLite behind one thread; [`uplink`] batches to
+//!   the broker, acknowledged one by one
+//! - floor 2: [`pipeline`] deadbands on the way to the store; [`config`] the file as typed, then
+//!   resolved, all faults at once
+//! - floor 3: [`gateway`] the wiring board, the only place that makes channels and spawns tasks;
+//!   [`demo`] the same river with simulated devices and a broker of its own
+//! - floor 4: [`cli`], and `main.rs`, the door
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        clippy::too_many_lines
+    )
+)]
+
+pub mod batch;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod error;
+pub mod events;
+pub mod gateway;
+pub mod limits;
+pub mod mqtt;
+pub mod pipeline;
+pub mod reading;
+pub mod secret;
+pub mod sources;
+pub mod store;
+pub mod uplink;

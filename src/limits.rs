@@ -1,0 +1,85 @@
+//! Every bound of the program, with its unit and its reason. Rooms name a limit from here; a number
+//! that stands anywhere else is a default in the configuration, not a bound.
+
+use std::time::Duration;
+
+/// Longest text value, bytes. A single value over 32 KiB would not fit the smallest broker limit
+/// beside its neighbours (AWS IoT: 128 KiB a message), and no sensor has that much to say.
+pub const TEXT_BYTES_MAX: usize = 32 * 1024;
+
+/// Most points a process will ever know. Configured points stay far below; this stops a sender
+/// that invents names (a CoAP client, a serial line with noise in its name field).
+pub const POINTS_MAX: usize = 100_000;
+
+/// Longest device or point name, bytes: a topic level and a column that people can read.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Groups waiting between the sources and the pipeline. A 115,200 baud line makes at most 150 polls
+/// a second and a Modbus TCP device about 1,000; this is a quarter of a second of the latter.
+pub const GROUPS_QUEUED_MAX: usize = 256;
+
+/// Requests waiting for the store's thread. The pipeline waits when it is full; that wait is the
+/// back-pressure on the sources.
+pub const STORE_REQUESTS_MAX: usize = 64;
+
+/// Readings held in memory while the disk refuses them, then counted drops. 200,000 readings of 32
+/// bytes are 6.4 MB: 40 s at 5,000 a second.
+pub const READINGS_UNCOMMITTED_MAX: usize = 200_000;
+
+/// Readings in one batch (DESIGN section 4).
+pub const BATCH_READINGS_MAX: usize = 50_000;
+
+/// Encoded bytes of one batch (DESIGN section 4); presets may lower it.
+pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+
+/// Body bytes a decoder will inflate from one batch: 50,000 readings of long text stay below it,
+/// a zlib bomb does not.
+pub const BATCH_INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Batches sent and not yet acknowledged. 16 batches of 64 KiB keep a 300 ms satellite link of
+/// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 16;
+
+/// Largest MQTT packet accepted from a broker, bytes. zigbee2mqtt's retained device list takes
+/// about 2 KB a device: this fits a network of 2,000.
+pub const MQTT_PACKET_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Waiting for a broker to take a TCP connection, finish TLS and answer CONNECT.
+pub const MQTT_CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Waiting for the broker to take bytes we write. One that stalls longer is given up and dialled
+/// again; 60 s is what a cellular link may need to recover a cell change.
+pub const MQTT_WRITE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// First and longest pause before a broker is dialled again; full jitter between.
+pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
+/// See [`RECONNECT_DELAY_MIN`]: five minutes spare a fleet's broker after a power cut.
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
+
+/// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.
+pub const SERIAL_FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Registers in one Modbus read: FC 3 and 4 (Modbus Application Protocol 1.1b3, section 6.3).
+pub const MODBUS_REGISTERS_MAX: u16 = 125;
+/// Bits in one Modbus read: FC 1 and 2 (same, section 6.1).
+pub const MODBUS_BITS_MAX: u16 = 2000;
+
+/// Largest CoAP body assembled from blocks, bytes.
+pub const COAP_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Block-wise uploads in progress at once; with the body limit, 4 MiB.
+pub const COAP_UPLOADS_MAX: usize = 64;
+/// Answered requests remembered so that a repeat is answered, not executed (RFC 7252 section 4.5).
+pub const COAP_ANSWERS_REMEMBERED_MAX: usize = 4096;
+/// How long an answered request is remembered: EXCHANGE_LIFETIME (RFC 7252 section 4.8.2).
+pub const COAP_EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
+
+/// Conditions an operator is told about that may stand at the same time.
+pub const CONDITIONS_MAX: usize = 1000;
+
+/// Time the daemon has to drain and say goodbye after a stop signal.
+pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
+
+// Between limits: a batch that the encoder may make, the broker session can send.
+const _: () = assert!(BATCH_BYTES_MAX < MQTT_PACKET_BYTES_MAX);
+const _: () = assert!(BATCH_READINGS_MAX < READINGS_UNCOMMITTED_MAX);
+const _: () = assert!(TEXT_BYTES_MAX < BATCH_BYTES_MAX / 4);

@@ -1,0 +1,3 @@
+//! CoAP, both ways round.
+
+pub mod settings;

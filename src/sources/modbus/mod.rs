@@ -1,0 +1,3 @@
+//! Modbus, client side.
+
+pub mod settings;

@@ -1,0 +1,3 @@
+//! Framed serial devices.
+
+pub mod settings;

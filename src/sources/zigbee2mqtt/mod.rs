@@ -1,0 +1,3 @@
+//! A zigbee2mqtt bridge.
+
+pub mod settings;

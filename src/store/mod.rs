@@ -1,0 +1,3 @@
+//! SQLite behind one thread.
+
+pub mod settings;

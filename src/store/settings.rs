@@ -1,0 +1,39 @@
+//! What the store is told: resolved by `config`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Coding;
+
+/// Where and how readings are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The database file; `-wal` and `-shm` stand beside it.
+    pub path: PathBuf,
+    /// Age after which data is dropped, oldest first.
+    pub keep: Duration,
+    /// Bytes of stored batches after which data is dropped, oldest first.
+    pub bytes_max: u64,
+    /// Longest time a reading waits for its commit: what a power cut may cost.
+    pub commit: Duration,
+    /// How batches are sealed.
+    pub seal: Seal,
+    /// The gateway's name, sealed into every batch.
+    pub gateway: Arc<str>,
+    /// Short hash of the effective configuration, sealed into every batch.
+    pub config_hash: Arc<str>,
+}
+
+/// When and how an open chunk becomes a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// Longest time a committed reading waits for its batch.
+    pub age_max: Duration,
+    /// Readings that fill a batch, at most `limits::BATCH_READINGS_MAX`.
+    pub readings_max: usize,
+    /// Bytes of a whole payload, at most `limits::BATCH_BYTES_MAX`.
+    pub bytes_max: usize,
+    /// How bodies are compressed.
+    pub coding: Coding,
+}

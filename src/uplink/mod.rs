@@ -1,0 +1,3 @@
+//! Batches to the broker.
+
+pub mod settings;

@@ -1,0 +1,16 @@
+//! Integration tests in one binary: the river and its rooms against peers that others wrote.
+//!
+//! Peers are Debian's mosquitto, libcoap's `coap-client`, socat, and Python's pymodbus and aiocoap;
+//! `tests/run` installs them. A missing peer fails its test with a sentence that says so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
+mod cli;
+mod coap;
+mod config;
+mod modbus;
+mod peers;
+mod river;
+mod serial;
+mod store;
+mod uplink;
+mod zigbee2mqtt;
