@@ -36,6 +36,10 @@ pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// a zlib bomb does not.
 pub const BATCH_INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Readings a decoder will take from one batch. A column's missing tail costs no bytes, so a few
+/// hundred bytes could claim billions; 20 times what any gateway seals is generous.
+pub const BATCH_DECODED_READINGS_MAX: usize = 20 * BATCH_READINGS_MAX;
+
 /// Batches sent and not yet acknowledged. 16 batches of 64 KiB keep a 300 ms satellite link of
 /// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 16;

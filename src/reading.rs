@@ -334,6 +334,33 @@ impl Sample {
     }
 }
 
+impl NoData {
+    /// Returns the reason that a wire quality code stands for; codes that a later version may add
+    /// from 32 on also mean that there is no value.
+    #[must_use]
+    pub fn of_mark(q: u8) -> Option<Self> {
+        Some(match q {
+            0..=31 => return None,
+            33 => Self::DeviceException,
+            34 => Self::Malformed,
+            35 => Self::SensorFault,
+            36 => Self::Configuration,
+            _ => Self::Timeout,
+        })
+    }
+}
+
+impl Quality {
+    /// Returns the quality that a wire code stands for; `None` for codes of later versions.
+    #[must_use]
+    pub fn of_mark(q: u8) -> Option<Self> {
+        [Self::Good, Self::Uncertain, Self::Bad, Self::Substituted, Self::Clamped]
+            .into_iter()
+            .chain([Self::ClockUnsynced])
+            .find(|quality| *quality as u8 == q)
+    }
+}
+
 impl From<Result<Value, NoData>> for Sample {
     fn from(value: Result<Value, NoData>) -> Self {
         Self { value, quality: Quality::Good }

@@ -1,0 +1,214 @@
+//! Frames off the wire, one kind a function. What a later version adds behind a known frame is
+//! passed over; a frame or a series of an unknown kind is skipped and counted.
+
+use crate::batch::decode::{Cell, Cells, DecodeError, Decoded, Frame, at};
+use crate::batch::kind;
+use crate::batch::pack::{Reader, Scalar};
+use crate::limits;
+use crate::reading::Decimal;
+
+impl Decoded {
+    pub(super) fn read_frames(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        for _ in 0..reader.array().map_err(at("frames"))? {
+            let frame = reader.skip().map_err(at("a frame"))?;
+            let mut inside = Reader::new(frame);
+            // The shape of an unknown frame is unknown: only its first element may be looked at.
+            let known = inside.array().and_then(|len| Ok((len, inside.int()?)));
+            match known {
+                Ok((len @ 4.., 0)) => self.read_grid(&mut inside, len)?,
+                Ok((len @ 4.., 1)) => self.read_list(&mut inside, len)?,
+                Ok((_, 0 | 1)) => return Err(DecodeError::NotABatch("a frame")),
+                _ => self.unknown_frames += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_grid(&mut self, reader: &mut Reader<'_>, len: usize) -> Result<(), DecodeError> {
+        let mut times = Vec::new();
+        let (mut now, mut step) = (self.header.t0, 0_i64);
+        for row in 0..reader.array().map_err(at("times"))? {
+            let n = reader.int().map_err(at("times"))?;
+            step = if row < 2 { n } else { sum(step, n)? };
+            now = sum(now, step)?;
+            times.push(now);
+        }
+        let ids = self.read_ids(reader)?;
+        if reader.array().map_err(at("columns"))? != ids.len() {
+            return Err(DecodeError::NotABatch("columns"));
+        }
+        self.claim(times.len().saturating_mul(ids.len()))?;
+        let mut columns = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let kind = self.series[*id].kind;
+            let cells = read_column(reader, kind, times.len(), self.words.len())?;
+            columns.push((*id, cells));
+        }
+        let mut marks = read_marks(reader, len)?;
+        marks.iter_mut().for_each(|mark| mark.reverse());
+        let mut places = Vec::with_capacity(marks.len());
+        for mark in marks {
+            let [q, row, column] = mark[..] else { return Err(DecodeError::NotABatch("marks")) };
+            if column >= ids.len() || row >= times.len() {
+                return Err(DecodeError::NotABatch("marks"));
+            }
+            places.push((column, row, quality(q)?));
+        }
+        places.sort_unstable();
+        let unknown = |column: &(usize, Cells)| !is_known(self.series[column.0].kind);
+        let skipped = columns.iter().filter(|column| unknown(column)).count();
+        if skipped > 0 {
+            self.unknown_readings += (skipped * times.len()) as u64;
+            let kept: Vec<usize> =
+                (0..columns.len()).filter(|at| !unknown(&columns[*at])).collect();
+            places.retain_mut(|place| {
+                kept.binary_search(&place.0).map(|column| place.0 = column).is_ok()
+            });
+            columns.retain(|column| is_known(self.series[column.0].kind));
+        }
+        self.frames.push(Frame::Grid(times, columns, places));
+        Ok(())
+    }
+
+    fn read_list(&mut self, reader: &mut Reader<'_>, len: usize) -> Result<(), DecodeError> {
+        let count = reader.array().map_err(at("times"))?;
+        self.claim(count)?;
+        let mut now = self.header.t0;
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            now = sum(now, reader.int().map_err(at("times"))?)?;
+            times.push(now);
+        }
+        let ids = self.read_ids(reader)?;
+        if ids.len() != count || reader.array().map_err(at("values"))? != count {
+            return Err(DecodeError::NotABatch("values"));
+        }
+        let mut last = vec![0_i64; self.series.len()];
+        let mut rows = Vec::with_capacity(count);
+        let mut places = vec![None; count];
+        for (row, (at_time, id)) in times.into_iter().zip(ids).enumerate() {
+            let kind = self.series[id].kind;
+            if !is_known(kind) {
+                reader.skip().map_err(at("values"))?;
+                self.unknown_readings += 1;
+                continue;
+            }
+            let cell = if kind == kind::RAW {
+                Cell::from(reader.scalar().map_err(at("values"))?)
+            } else {
+                last[id] = sum(last[id], reader.int().map_err(at("values"))?)?;
+                word_in_range(kind, last[id], self.words.len())?;
+                Cell::Int(last[id])
+            };
+            places[row] = Some(rows.len());
+            rows.push((at_time, id, cell));
+        }
+        let mut marks = Vec::new();
+        for mark in read_marks(reader, len)? {
+            let [row, q] = mark[..] else { return Err(DecodeError::NotABatch("marks")) };
+            let place = places.get(row).ok_or(DecodeError::NotABatch("marks"))?;
+            marks.extend(place.map(|place| Ok((place, quality(q)?))).transpose()?);
+        }
+        marks.sort_unstable();
+        self.frames.push(Frame::List(rows, marks));
+        Ok(())
+    }
+
+    /// Holds the readings of one more frame against the limit.
+    fn claim(&self, readings: usize) -> Result<(), DecodeError> {
+        let held = usize::try_from(self.readings() + self.unknown_readings).unwrap_or(usize::MAX);
+        if held.saturating_add(readings) > limits::BATCH_DECODED_READINGS_MAX {
+            return Err(DecodeError::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn read_ids(&self, reader: &mut Reader<'_>) -> Result<Vec<usize>, DecodeError> {
+        let len = reader.array().map_err(at("ids"))?;
+        let mut ids = Vec::with_capacity(len);
+        for _ in 0..len {
+            let id = reader.uint().map_err(at("ids"))?;
+            let id = usize::try_from(id).ok().filter(|id| *id < self.series.len());
+            ids.push(id.ok_or(DecodeError::NotABatch("an id names a series that is not there"))?);
+        }
+        Ok(ids)
+    }
+}
+
+fn read_column(
+    reader: &mut Reader<'_>,
+    kind: i64,
+    rows: usize,
+    words: usize,
+) -> Result<Cells, DecodeError> {
+    if !is_known(kind) {
+        reader.skip().map_err(at("a column"))?;
+        return Ok(Cells::Ints(Vec::new()));
+    }
+    let len = reader.array().map_err(at("a column"))?;
+    if len > rows || (len == 0 && rows > 0) {
+        return Err(DecodeError::NotABatch("a column"));
+    }
+    if kind == kind::RAW {
+        let cells = (0..len).map(|_| reader.scalar().map(Cell::from));
+        return Ok(Cells::Raw(cells.collect::<Result<_, _>>().map_err(at("a column"))?));
+    }
+    let mut cells = Vec::with_capacity(len);
+    let mut now = 0_i64;
+    for _ in 0..len {
+        now = sum(now, reader.int().map_err(at("a column"))?)?;
+        word_in_range(kind, now, words)?;
+        cells.push(now);
+    }
+    Ok(Cells::Ints(cells))
+}
+
+/// Reads the marks, when there are any, and passes over what a later version put behind them.
+fn read_marks(reader: &mut Reader<'_>, len: usize) -> Result<Vec<Vec<usize>>, DecodeError> {
+    let mut marks = Vec::new();
+    if len > 4 {
+        for _ in 0..reader.array().map_err(at("marks"))? {
+            let parts = reader.array().map_err(at("marks"))?;
+            let part = |_| {
+                let n = reader.uint().map_err(at("marks"))?;
+                usize::try_from(n).map_err(|_| DecodeError::NotABatch("marks"))
+            };
+            marks.push((0..parts).map(part).collect::<Result<Vec<_>, _>>()?);
+        }
+    }
+    for _ in 5..len {
+        reader.skip().map_err(at("a frame"))?;
+    }
+    Ok(marks)
+}
+
+fn quality(q: usize) -> Result<u8, DecodeError> {
+    u8::try_from(q).map_err(|_| DecodeError::NotABatch("marks"))
+}
+
+fn is_known(kind: i64) -> bool {
+    (kind::WORD..=i64::from(Decimal::PLACES_MAX)).contains(&kind)
+}
+
+fn sum(a: i64, b: i64) -> Result<i64, DecodeError> {
+    a.checked_add(b).ok_or(DecodeError::NotABatch("a sum beyond 64 bits"))
+}
+
+fn word_in_range(kind: i64, n: i64, words: usize) -> Result<(), DecodeError> {
+    if kind == kind::WORD && usize::try_from(n).map_or(true, |n| n >= words) {
+        return Err(DecodeError::NotABatch("a value names a word that is not there"));
+    }
+    Ok(())
+}
+
+impl From<Scalar<'_>> for Cell {
+    fn from(scalar: Scalar<'_>) -> Self {
+        match scalar {
+            Scalar::Nil => Self::Nil,
+            Scalar::Bool(flag) => Self::Bool(flag),
+            Scalar::Int(n) => Self::Int(n),
+            Scalar::Float(number) => Self::Float(number),
+            Scalar::Text(text) => Self::Text(text.into()),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The format against its golden vectors, against itself, and against noise.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::limits;
+use crate::reading::{
+    Decimal, Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, UnixMillis, Value,
+};
+
+const ENVELOPE: Envelope<'_> = Envelope {
+    gateway: "gw-1",
+    epoch: 1_789_990_000,
+    stream: Stream::Data,
+    sequence: 7,
+    lowest_held: 5,
+    dropped: 2,
+    clock: 1,
+    config_hash: "9f3a11c2",
+};
+
+fn json_of(value: Option<RowValue<'_>>) -> Json {
+    match value {
+        None => Json::Null,
+        Some(RowValue::Bool(flag)) => json!(flag),
+        Some(RowValue::Decimal(Decimal { digits, places: 0 })) => json!(digits),
+        Some(RowValue::Decimal(decimal)) => json!(decimal.to_f64()),
+        Some(RowValue::Float(number)) => json!(number),
+        Some(RowValue::Text(text)) => json!(text),
+    }
+}
+
+fn same(a: &Json, b: &Json) -> bool {
+    a == b || a.as_f64().is_some_and(|a| b.as_f64() == Some(a))
+}
+
+#[test]
+fn every_golden_vector_decodes_to_what_stands_beside_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/uplink/vectors");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "msgpack") {
+            continue;
+        }
+        seen += 1;
+        let expected: Json =
+            serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
+        let batch = decode(&std::fs::read(&path).unwrap()).unwrap();
+        let header = &expected["header"];
+        assert_eq!(batch.header.gateway, header["gw"], "{path:?}");
+        assert_eq!(batch.header.sequence, header["seq"], "{path:?}");
+        assert_eq!(batch.header.stream, header["st"].as_str().unwrap_or("data"), "{path:?}");
+        assert_eq!(batch.unknown_frames, expected["unknown_frames"], "{path:?}");
+        let mut rows = expected["readings"].as_array().unwrap().iter();
+        batch.rows(|row| {
+            let expected = rows.next().unwrap();
+            let (device, point, unit) = batch.name(row.series);
+            assert_eq!(
+                (device, point),
+                (expected["device"].as_str().unwrap(), expected["point"].as_str().unwrap())
+            );
+            assert_eq!(unit, expected["unit"], "{path:?}");
+            assert_eq!(row.at.0, expected["t"], "{path:?}");
+            assert_eq!(row.q, expected["q"], "{path:?}");
+            let value = json_of(row.value);
+            assert!(same(&value, &expected["value"]), "{path:?}: {value} {expected}");
+        });
+        assert!(rows.next().is_none(), "{path:?}: readings are missing");
+    }
+    assert!(seen >= 7, "only {seen} vectors found");
+}
+
+/// What a reading looks like from outside, for comparing before and after.
+type Flat = (String, i64, Option<String>, u8);
+
+fn flat_value(value: &Value) -> String {
+    match value {
+        Value::Bool(flag) => format!("{flag}"),
+        Value::Decimal(decimal) => format!("{}", decimal.to_f64()),
+        Value::Float(number) => format!("{number}"),
+        Value::Text(text) => format!("{text:?}"),
+    }
+}
+
+fn flat_groups(groups: &[Group]) -> Vec<Flat> {
+    let of = |group: &Group| {
+        group
+            .readings()
+            .map(|reading| {
+                let name = format!("p{}", reading.point.0);
+                let value = reading.sample.value.as_ref().ok().map(flat_value);
+                (name, reading.at.0, value, reading.sample.mark())
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut all: Vec<Flat> = groups.iter().flat_map(of).collect();
+    all.sort();
+    all
+}
+
+fn flat_batches(payloads: &[Vec<u8>]) -> Vec<Flat> {
+    let mut all = Vec::new();
+    for payload in payloads {
+        let batch = decode(payload).unwrap();
+        batch.rows(|row| {
+            assert!((batch.header.t0..=batch.header.t1).contains(&row.at.0));
+            let value = row.value.map(|value| flat_value(&value.into()));
+            all.push((batch.name(row.series).1.to_owned(), row.at.0, value, row.q));
+        });
+    }
+    all.sort();
+    all
+}
+
+fn points(count: u32) -> Points {
+    let points = Points::default();
+    for n in 0..count {
+        points.intern(PointInfo::new("d", &format!("p{n}"), "V")).unwrap();
+    }
+    points
+}
+
+fn assembled(groups: &[Group]) -> Assembly {
+    let mut assembly = Assembly::default();
+    groups.iter().for_each(|group| assembly.push(group));
+    assembly
+}
+
+fn sealed(groups: &[Group], coding: Coding, bytes_max: usize) -> Vec<Vec<u8>> {
+    let bodies = assembled(groups).into_bodies(&points(8), coding, bytes_max);
+    bodies.iter().map(|body| body.seal(&ENVELOPE)).collect()
+}
+
+fn any_sample() -> impl Strategy<Value = Sample> {
+    let value = prop_oneof![
+        4 => (-1_000_000_i64..1_000_000, 0_u8..4)
+            .prop_map(|(digits, places)| Value::Decimal(Decimal { digits, places })),
+        1 => (-(1_i64 << 53) + 1..1 << 53, 0_u8..=9)
+            .prop_map(|(digits, places)| Value::Decimal(Decimal { digits, places })),
+        2 => any::<bool>().prop_map(Value::Bool),
+        1 => any::<f64>().prop_filter_map("finite", |f| f.is_finite().then_some(Value::Float(f))),
+        1 => "[a-c]{0,2}".prop_map(|text| Value::Text(text.into())),
+    ];
+    prop_oneof![
+        8 => value.clone().prop_map(Sample::good),
+        1 => value.prop_map(|value| Sample { value: Ok(value), quality: Quality::Uncertain }),
+        1 => Just(Sample::none(NoData::Timeout)),
+        1 => Just(Sample::none(NoData::SensorFault)),
+    ]
+}
+
+fn any_groups() -> impl Strategy<Value = Vec<Group>> {
+    let lists = [vec![0], vec![1, 2, 3], vec![4, 5], vec![0, 5, 7], vec![6]];
+    let lists = lists.map(|ids: Vec<u32>| ids.into_iter().map(PointId).collect::<Arc<[_]>>());
+    let group = (0..lists.len(), -5000_i64..5000).prop_flat_map(move |(list, at)| {
+        let points = Arc::clone(&lists[list]);
+        prop::collection::vec(any_sample(), points.len()).prop_map(move |samples| Group {
+            stream: Stream::Data,
+            at: UnixMillis(1_790_000_000_000 + at),
+            points: Arc::clone(&points),
+            samples,
+        })
+    });
+    prop::collection::vec(group, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn what_goes_in_comes_out(groups in any_groups(), coding in 0..3) {
+        let coding = [Coding::Plain, Coding::Zlib, Coding::Zstd][coding as usize];
+        prop_assert_eq!(flat_batches(&sealed(&groups, coding, 1 << 20)), flat_groups(&groups));
+    }
+
+    #[test]
+    fn a_small_limit_splits_by_time_and_loses_nothing(groups in any_groups()) {
+        let payloads = sealed(&groups, Coding::Plain, 600);
+        prop_assert_eq!(flat_batches(&payloads), flat_groups(&groups));
+        for pair in payloads.windows(2) {
+            let (a, b) = (decode(&pair[0]).unwrap().header, decode(&pair[1]).unwrap().header);
+            prop_assert!(a.t1 <= b.t1, "batches out of order");
+        }
+    }
+
+    #[test]
+    fn a_chunk_gives_back_what_was_committed(groups in any_groups()) {
+        let bytes = chunk::encode(&assembled(&groups), |point| i64::from(point.0) + 1000);
+        let number = |n: i64| u32::try_from(n - 1000).ok().map(PointId);
+        let back = chunk::decode(&bytes, Stream::Data, number).unwrap();
+        prop_assert_eq!(flat_groups(&back), flat_groups(&groups));
+    }
+
+    #[test]
+    fn the_estimate_is_near_the_truth(groups in any_groups()) {
+        let estimate = assembled(&groups).bytes_estimate();
+        let real: usize = sealed(&groups, Coding::Plain, 1 << 20).iter().map(Vec::len).sum();
+        prop_assert!(estimate + 64 >= real, "estimated {estimate}, took {real}");
+    }
+
+    #[test]
+    fn noise_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(decode(&bytes).is_err());
+        let _ = chunk::decode(&bytes, Stream::Data, |_| None);
+    }
+
+    #[test]
+    fn a_damaged_batch_never_panics(
+        groups in any_groups(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut payload = sealed(&groups, Coding::Plain, 1 << 20).remove(0);
+        for (at, byte) in flips {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        if let Ok(batch) = decode(&payload) {
+            batch.rows(|_| ());
+        }
+    }
+}
+
+#[test]
+fn a_batch_cut_short_is_refused_at_every_length() {
+    let group = Group {
+        stream: Stream::Data,
+        at: UnixMillis(5),
+        points: (0..8).map(PointId).collect(),
+        samples: vec![Sample::good(Value::from_i64(300)); 8],
+    };
+    let payload = sealed(&[group.clone(), group], Coding::Plain, 1 << 20).remove(0);
+    for len in 0..payload.len() {
+        assert!(decode(&payload[..len]).is_err(), "took {len} of {} bytes", payload.len());
+    }
+}
+
+#[test]
+fn a_claim_of_billions_of_readings_is_refused() {
+    // 60,000 times and 60,000 columns of one value each: 3.6 billion readings in 300 kB.
+    let mut out = pack::Writer::default();
+    let many = 60_000;
+    out.map(3);
+    out.str("w");
+    out.array(1);
+    out.str("");
+    out.str("s");
+    out.array(1);
+    out.array(4);
+    [0, 0, 0, 0].iter().for_each(|n| out.int(*n));
+    out.str("f");
+    out.array(1);
+    out.array(4);
+    out.int(0);
+    out.array(many);
+    (0..many).for_each(|_| out.int(0));
+    out.array(many);
+    (0..many).for_each(|_| out.int(0));
+    out.array(many);
+    (0..many).for_each(|_| {
+        out.array(1);
+        out.int(0);
+    });
+    let mut payload = pack::Writer::default();
+    payload.map(4);
+    payload.str("v");
+    payload.uint(1);
+    payload.str("gw");
+    payload.str("g");
+    payload.str("seq");
+    payload.uint(1);
+    payload.str("b");
+    payload.0.extend_from_slice(&out.0);
+    assert_eq!(decode(&payload.0), Err(DecodeError::TooLarge));
+}
+
+#[test]
+fn a_zlib_bomb_is_refused() {
+    let zeros = vec![0_u8; limits::BATCH_INFLATED_BYTES_MAX + 2];
+    let mut coder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut coder, &zeros).unwrap();
+    let mut payload = pack::Writer::default();
+    payload.map(5);
+    for (key, n) in [("v", 1), ("seq", 1), ("z", 1)] {
+        payload.str(key);
+        payload.uint(n);
+    }
+    payload.str("gw");
+    payload.str("g");
+    payload.str("b");
+    payload.bin(&coder.finish().unwrap());
+    assert_eq!(decode(&payload.0), Err(DecodeError::TooLarge));
+}
+
+#[test]
+fn a_later_version_is_named() {
+    let mut payload = pack::Writer::default();
+    payload.map(1);
+    payload.str("v");
+    payload.uint(2);
+    assert_eq!(decode(&payload.0), Err(DecodeError::Version(2)));
+}
