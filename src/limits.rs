@@ -55,6 +55,13 @@ pub const MQTT_CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 /// again; 60 s is what a cellular link may need to recover a cell change.
 pub const MQTT_WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Saying goodbye to a broker; one that does not listen any more is left.
+pub const MQTT_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Bytes of messages kept while a broker has not yet answered SUBSCRIBE: what it retains for us may
+/// come before its answer (MQTT 3.1.1, section 3.8.4). Twice the largest packet.
+pub const MQTT_KEPT_BYTES_MAX: usize = 2 * MQTT_PACKET_BYTES_MAX;
+
 /// First and longest pause before a broker is dialled again; full jitter between.
 pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
 /// See [`RECONNECT_DELAY_MIN`]: five minutes spare a fleet's broker after a power cut.

@@ -1,0 +1,100 @@
+//! From a broker's settings to a session: name, TCP, TLS, login, each step named when it fails.
+
+use std::net::SocketAddr;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::error::words;
+use super::session::{Session, Wire};
+use super::tls;
+use super::{Broker, ConnectError, Step, Tls};
+use crate::limits;
+
+/// Connects to `broker` and logs in. `clean` asks it to forget an earlier session of this client
+/// (MQTT 3.1.1, section 3.1.2.4).
+///
+/// Secrets and certificate files are read anew each time.
+///
+/// # Errors
+/// Says which step failed and what was seen. All steps together take at most
+/// [`limits::MQTT_CONNECT_TIME_MAX`].
+pub async fn connect(broker: &Broker, clean: bool) -> Result<Session, ConnectError> {
+    let mut step = Step::Name;
+    match timeout(limits::MQTT_CONNECT_TIME_MAX, walk(broker, clean, &mut step)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Silent(step)),
+    }
+}
+
+/// Takes the steps; `step` is the one being taken.
+async fn walk(broker: &Broker, clean: bool, step: &mut Step) -> Result<Session, ConnectError> {
+    let addresses = look_up(broker).await?;
+    *step = Step::Tcp;
+    let stream = open(&addresses).await?;
+    let wire: Box<dyn Wire> = match &broker.tls {
+        None => Box::new(stream),
+        Some(settings) => {
+            *step = Step::Tls;
+            secure(stream, settings, &broker.host).await?
+        }
+    };
+    *step = Step::Login;
+    Session::open(wire, broker, clean).await
+}
+
+async fn look_up(broker: &Broker) -> Result<Vec<SocketAddr>, ConnectError> {
+    let host = broker.host.trim_matches(['[', ']']);
+    let none = |why| ConnectError::Name { host: broker.host.clone(), why };
+    let addresses: Vec<_> = tokio::net::lookup_host((host, broker.port))
+        .await
+        .map_err(|_| none("cannot be resolved: no name server answers, or it is not known"))?
+        .collect();
+    if addresses.is_empty() {
+        return Err(none("has no address"));
+    }
+    Ok(addresses)
+}
+
+/// Tries the addresses in the resolver's order.
+async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    let mut last = ConnectError::Silent(Step::Tcp);
+    for address in addresses {
+        match open_one(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+                last = ConnectError::Refused(*address);
+            }
+            Err(e) => last = ConnectError::Unreachable { address: *address, why: words(e.kind()) },
+        }
+    }
+    Err(last)
+}
+
+async fn open_one(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A batch is one write; waiting to fill a segment would only delay its last one.
+    socket.set_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.connect(address).await
+}
+
+async fn secure(
+    stream: TcpStream,
+    settings: &Tls,
+    host: &str,
+) -> Result<Box<dyn Wire>, ConnectError> {
+    let settings = settings.clone();
+    // Reading and parsing the system's 150 CA certificates takes a slow board tens of
+    // milliseconds, which a serial line would notice.
+    let config = tokio::task::spawn_blocking(move || tls::configuration(&settings))
+        .await
+        .map_err(|_| ConnectError::Settings("TLS cannot be set up".to_owned()))??;
+    let name = tls::server_name(host.trim_matches(['[', ']']))?;
+    let stream = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|e| ConnectError::from_io(&e, Step::Tls))?;
+    Ok(Box::new(stream))
+}
