@@ -118,10 +118,9 @@ impl SessionError {
     pub(super) fn from_codec(error: mqttbytes::Error) -> Self {
         match error {
             mqttbytes::Error::Io(e) => Self::from_io(&e),
-            mqttbytes::Error::PayloadSizeLimitExceeded(bytes) => Self::Violation(format!(
-                "a packet of {bytes} bytes (at most {} are read)",
-                limits::MQTT_PACKET_BYTES_MAX
-            )),
+            mqttbytes::Error::PayloadSizeLimitExceeded(bytes) => {
+                Self::Violation(format!("a packet of {bytes} bytes, more than is read here"))
+            }
             mqttbytes::Error::OutgoingPacketTooLarge { pkt_size, max } => {
                 Self::TooLarge { bytes: pkt_size, bytes_max: max }
             }

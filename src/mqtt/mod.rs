@@ -8,6 +8,7 @@
 mod dial;
 mod error;
 mod ids;
+mod pace;
 #[cfg(test)]
 pub mod script;
 mod session;

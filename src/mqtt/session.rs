@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
@@ -22,6 +21,7 @@ use tokio_util::codec::Framed;
 
 use super::error::{ConnectError, Rejection, SessionError, Step};
 use super::ids::{PacketId, PacketIds};
+use super::pace::{Pace, seconds};
 use super::settings::Broker;
 use crate::limits;
 
@@ -72,18 +72,11 @@ struct Arrived {
     owes: Option<PubAck>,
 }
 
-/// When the broker was last heard, when it last took bytes, when it was pinged.
-struct Pace {
-    keep_alive: Duration,
-    received: Instant,
-    sent: Instant,
-    pinged: Option<Instant>,
-    /// Set while bytes wait to be taken: since when none was.
-    stuck: Option<Instant>,
-}
-
 /// Longest text on the wire (MQTT 3.1.1, section 1.5.3).
 const TEXT_BYTES_MAX: usize = 0xFFFF;
+
+/// Remaining length of CONNACK (MQTT 3.1.1, section 3.2.1).
+const CONNACK_REMAINING_BYTES: usize = 2;
 
 /// Acknowledgements are gathered while packets wait to be read, up to this many bytes.
 const GATHERED_BYTES_MAX: usize = 8 * 1024;
@@ -100,7 +93,8 @@ impl Session {
     ) -> Result<Self, ConnectError> {
         let login = login(broker, clean)?;
         let codec = Codec {
-            max_incoming_size: limits::MQTT_PACKET_BYTES_MAX,
+            // CONNACK first, and nothing longer: noise with a large length is not waited for.
+            max_incoming_size: CONNACK_REMAINING_BYTES,
             max_outgoing_size: limits::MQTT_PACKET_BYTES_MAX,
         };
         let mut framed = Framed::new(wire, codec);
@@ -123,6 +117,7 @@ impl Session {
         match answer.await {
             Ok(Packet::ConnAck(answer)) if answer.code == ConnectReturnCode::Success => {
                 session.present = answer.session_present;
+                session.framed.codec_mut().max_incoming_size = limits::MQTT_PACKET_BYTES_MAX;
                 Ok(session)
             }
             Ok(Packet::ConnAck(answer)) => Err(ConnectError::Rejected(rejection(answer.code))),
@@ -402,63 +397,6 @@ impl Arrived {
         };
         own + size_of::<Self>()
     }
-}
-
-impl Pace {
-    fn new(keep_alive: Duration) -> Self {
-        let now = Instant::now();
-        let keep_alive = Duration::from_secs(seconds(keep_alive).into());
-        Self { keep_alive, received: now, sent: now, pinged: None, stuck: None }
-    }
-
-    /// Three quarters of a keep-alive after either side was last heard: early enough that a ping
-    /// that takes its time still counts as in time.
-    fn ping_due(&self) -> Instant {
-        self.sent.min(self.received) + self.keep_alive * 3 / 4
-    }
-
-    /// A ping has half a keep-alive at least, and the silence lasts one and a half.
-    fn silence_due(&self, pinged: Instant) -> Instant {
-        (self.received + self.keep_alive * 3 / 2).max(pinged + self.keep_alive / 2)
-    }
-
-    fn stall_due(&self) -> Instant {
-        self.stuck.unwrap_or_else(Instant::now) + limits::MQTT_WRITE_TIME_MAX
-    }
-
-    fn due(&self) -> Instant {
-        let next = match self.pinged {
-            None => self.ping_due(),
-            Some(pinged) => self.silence_due(pinged),
-        };
-        if self.stuck.is_some() { next.min(self.stall_due()) } else { next }
-    }
-
-    fn ping_is_due(&self) -> bool {
-        self.pinged.is_none() && Instant::now() >= self.ping_due()
-    }
-
-    fn check_silence(&self) -> Result<(), SessionError> {
-        let now = Instant::now();
-        match self.pinged {
-            Some(pinged) if now >= self.silence_due(pinged) => {
-                Err(SessionError::Silent(now - self.received))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_stall(&self) -> Result<(), SessionError> {
-        match self.stuck {
-            Some(_) if Instant::now() >= self.stall_due() => Err(SessionError::Stalled),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Returns a keep-alive in the wire's whole seconds: at least one, for zero would turn it off.
-fn seconds(keep_alive: Duration) -> u16 {
-    u16::try_from(keep_alive.as_secs().max(1)).unwrap_or(u16::MAX)
 }
 
 fn login(broker: &Broker, clean: bool) -> Result<Connect, ConnectError> {
