@@ -84,6 +84,41 @@ pub const COAP_ANSWERS_REMEMBERED_MAX: usize = 4096;
 /// How long an answered request is remembered: EXCHANGE_LIFETIME (RFC 7252 section 4.8.2).
 pub const COAP_EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 
+/// Block-wise uploads in progress from one address, so that one sender cannot take all of
+/// [`COAP_UPLOADS_MAX`].
+pub const COAP_UPLOADS_PER_SOURCE_MAX: usize = 8;
+/// An upload without a new block for this long is forgotten: MAX_TRANSMIT_WAIT, after which its
+/// sender has given up by its own rules (RFC 7252 section 4.8.2).
+pub const COAP_UPLOAD_IDLE_MAX: Duration = Duration::from_secs(93);
+/// Addresses whose request rate is followed; others share one allowance while the table is full.
+pub const COAP_SOURCES_MAX: usize = 1024;
+/// Requests a second taken from one address (IPv6: one /64). A sensor posts once a second at most,
+/// a block-wise upload on a wired network reaches a few hundred for a moment.
+pub const COAP_REQUESTS_PER_SECOND_MAX: u32 = 200;
+/// Requests an address may save up for such a moment.
+pub const COAP_REQUESTS_BURST_MAX: u32 = 400;
+/// Answer bytes to request bytes: more would make the gateway an amplifier for forged senders
+/// (draft-irtf-t2trg-amplification-attacks, section 5).
+pub const COAP_AMPLIFICATION_MAX: usize = 3;
+/// Largest UDP datagram: a 16-bit length with its headers.
+pub const COAP_DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// Pause before a listener tries again to take a port that another program holds.
+pub const COAP_BIND_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// A stranger or a flood not seen for this long is over.
+pub const COAP_CALM_TIME: Duration = Duration::from_secs(300);
+/// First and longest pause before an observation that failed is registered again; longer ones
+/// would hide a device that came back.
+pub const COAP_REGISTER_DELAY_MIN: Duration = Duration::from_secs(2);
+/// See [`COAP_REGISTER_DELAY_MIN`].
+pub const COAP_REGISTER_DELAY_MAX: Duration = Duration::from_secs(60);
+/// Longest silence believed of an observed server, whatever Max-Age it claims: a device that died
+/// is noticed within the hour.
+pub const COAP_SILENCE_MAX: Duration = Duration::from_secs(3600);
+/// Points of one CoAP client that are reported without data when its server fails.
+pub const COAP_CLIENT_POINTS_MAX: usize = 2000;
+/// Longest unit, bytes: the longest in the SenML registry has 10, composed ones stay below 40.
+pub const UNIT_BYTES_MAX: usize = 64;
+
 /// Conditions an operator is told about that may stand at the same time.
 pub const CONDITIONS_MAX: usize = 1000;
 

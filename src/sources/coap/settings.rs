@@ -15,6 +15,14 @@ pub struct Listener {
     pub allow: Vec<(std::net::IpAddr, u8)>,
 }
 
+impl Listener {
+    /// Returns what people call it, as a notice's subject.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        format!("coap listener {}", self.name)
+    }
+}
+
 /// A resource that is polled or observed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Client {
@@ -32,6 +40,14 @@ pub struct Client {
     pub unit: Arc<str>,
     /// How long one exchange may take.
     pub timeout: Duration,
+}
+
+impl Client {
+    /// Returns what people call it, as a notice's subject.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        format!("coap client {}", self.name)
+    }
 }
 
 /// How values are obtained.
