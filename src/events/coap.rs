@@ -124,7 +124,7 @@ pub fn cannot_listen(listener: &str, at: SocketAddr, why: &str) -> Notice {
         .likely(format!("another program listens on port {}", at.port()))
         .likely(format!("{} is no address of this machine", at.ip()))
         .likely("the port is below 1024 and the gateway may not take such ports")
-        .try_next(format!("ss -lunp 'sport = :{}'", at.port()))
+        .try_next("stop the other program, or give `listen` another address or port")
 }
 
 /// A datagram came from outside the allow list.

@@ -42,6 +42,8 @@ struct Session<'a> {
     known_list: Arc<[PointId]>,
     /// The list learned last; most servers send the same one each time.
     learned: Arc<[PointId]>,
+    /// Counts failures to reach the server, so that all addresses of its name are tried.
+    turn: usize,
     /// What is told and not over.
     trouble: Option<&'static Code>,
 }
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
             known: Vec::new(),
             known_list: Arc::from([]),
             learned: Arc::from([]),
+            turn: 0,
             trouble: None,
         };
         // Text has one point, which is known before the device ever answered.
@@ -118,7 +121,7 @@ impl<'a> Session<'a> {
             turns.tick().await;
             let got = match open.take() {
                 Some(conversation) => Ok(conversation),
-                None => Conversation::open(self.address, self.settings.timeout).await,
+                None => Conversation::open(self.address, self.settings.timeout, self.turn).await,
             };
             let got = match got {
                 Ok(mut conversation) => {
@@ -141,7 +144,7 @@ impl<'a> Session<'a> {
         loop {
             let opened = tokio::select! {
                 () = stop.cancelled() => return,
-                opened = Conversation::open(self.address, self.settings.timeout) => opened,
+                opened = Conversation::open(self.address, self.settings.timeout, self.turn) => opened,
             };
             let failure = match opened {
                 Ok(mut conversation) => {
@@ -220,7 +223,14 @@ impl<'a> Session<'a> {
         if sequence.is_some_and(|sequence| !order.is_newer(sequence, Instant::now())) {
             return Ok(Some(max_age));
         }
-        let answer = conversation.complete(head).await?;
+        let answer = match conversation.complete(head).await {
+            Ok(answer) => answer,
+            // It changed while its blocks were fetched; what it changed to has come already.
+            Err(Failure::Malformed(_)) if conversation.is_overtaken() => {
+                return Ok(Some(max_age));
+            }
+            Err(failure) => return Err(failure),
+        };
         self.take(&answer).await;
         Ok(sequence.map(|_| max_age))
     }
@@ -250,6 +260,7 @@ impl<'a> Session<'a> {
 
     /// Tells of a failure and sends readings without data for every point known.
     async fn fail(&mut self, failure: Failure) {
+        self.turn += usize::from(matches!(failure, Failure::Silent(_)));
         let url = &self.settings.url;
         let (why, code, notice) = match &failure {
             Failure::Silent(why) => (
@@ -306,3 +317,6 @@ impl<'a> Session<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,13 +90,21 @@ impl Answer {
 
 impl<'a> Conversation<'a> {
     /// Looks the host up and opens a socket to it. `patience` is how long one exchange may take.
-    pub(super) async fn open(address: &'a Address, patience: Duration) -> Result<Self, Failure> {
+    /// A name may stand for several addresses, of which not all need lead to the server (`localhost`
+    /// is two); `turn` says which is tried, so that a caller who counts up tries them all.
+    pub(super) async fn open(
+        address: &'a Address,
+        patience: Duration,
+        turn: usize,
+    ) -> Result<Self, Failure> {
         let lookup = timeout(patience, lookup_host((address.host.as_str(), address.port))).await;
         let server = lookup
             .map_err(|_| Failure::Silent("the name service does not answer"))?
-            .ok()
-            .and_then(|mut found| found.next())
-            .ok_or(Failure::Silent("the name is not known"))?;
+            .map_err(|_| Failure::Silent("the name is not known"))?
+            .collect::<Vec<_>>();
+        let server = *server
+            .get(turn % server.len().max(1))
+            .ok_or(Failure::Silent("the name has no address"))?;
         let any: SocketAddr = match server {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -167,6 +175,9 @@ impl<'a> Conversation<'a> {
             if block.is_none_or(|block| block.offset() != body.len()) {
                 return Err(Failure::Malformed("another block came than was asked for".into()));
             }
+            if next.payload.is_empty() && block.is_some_and(|block| block.more) {
+                return Err(Failure::Malformed("a block is empty and more are to follow".into()));
+            }
             body.extend_from_slice(&next.payload);
             if body.len() > limits::COAP_BODY_BYTES_MAX {
                 return Err(Failure::Malformed("it is longer than 64 KiB".into()));
@@ -185,6 +196,11 @@ impl<'a> Conversation<'a> {
                 let _ = self.socket.send(&bytes).await;
             }
         }
+    }
+
+    /// Returns whether a notification came while another answer was awaited.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.aside.is_some()
     }
 
     /// Ends the observation on this side; late notifications are rejected from now on.

@@ -137,3 +137,46 @@ fn words(kind: ErrorKind) -> &'static str {
         _ => "the system refuses it",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock;
+    use crate::events::Events;
+    use crate::reading::Points;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_taken_port_is_told_once_and_taken_as_soon_as_it_is_free() {
+        let blocker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let listen = blocker.local_addr().unwrap();
+        let mut listener =
+            CoapListener::new(Listener { name: "push".into(), listen, allow: Vec::new() });
+        let mut bound = listener.bound();
+        let events = Events::default();
+        let (groups, _kept) = tokio::sync::mpsc::channel(8);
+        let outlet = Outlet {
+            groups,
+            points: Arc::new(Points::default()),
+            clock: Arc::new(clock::System),
+            events: events.clone(),
+        };
+        let stop = CancellationToken::new();
+        let test = async {
+            sleep(Duration::from_secs(60)).await;
+            let standing = events.standing();
+            assert_eq!(standing.len(), 1);
+            assert!(standing[0].count > 10, "it is not tried again and again");
+            let text = standing[0].notice.to_string();
+            assert!(text.contains("another program has it"), "{text}");
+            assert!(!text.contains("os error"), "{text}");
+            drop(blocker);
+            let at = *bound.wait_for(Option::is_some).await.unwrap();
+            assert_eq!(at, Some(listen));
+            assert!(events.standing().is_empty());
+            stop.cancel();
+        };
+        tokio::join!(listener.run(outlet, stop.clone()), test);
+    }
+}

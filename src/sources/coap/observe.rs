@@ -66,9 +66,9 @@ mod tests {
             (6, after(1), true),
             (0x00ff_fffe, after(2), false),
             (0x0070_0000, after(3), true),
-            (0x00ff_ffff, after(4), true),
+            (0x00e0_0000, after(4), true),
             (3, after(5), true),
-            (0x00ff_ffff, after(6), false),
+            (0x00e0_0000, after(6), false),
             (2, after(133), false),
             (2, after(134), true),
         ] {

@@ -235,7 +235,8 @@ impl Server {
         if path.iter().map(Vec::as_slice).eq([&b".well-known"[..], b"core"]) {
             return Some(self.discovery(request));
         }
-        if path.is_empty() || path.len() > 2 || path.iter().any(Vec::is_empty) {
+        let reserved = path.first().is_some_and(|segment| segment == b".well-known");
+        if reserved || path.is_empty() || path.len() > 2 || path.iter().any(Vec::is_empty) {
             return Some(Answer::saying(Code::NotFound, "use /device/point or /device"));
         }
         if !matches!(request.header.code, MessageClass::Request(Method::Post | Method::Put)) {
@@ -478,5 +479,4 @@ fn unwanted(request: &Packet, code: Code) -> bool {
 }
 
 #[cfg(test)]
-#[path = "server_tests.rs"]
 mod tests;

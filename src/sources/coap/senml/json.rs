@@ -77,6 +77,6 @@ fn wrong(label: &str, wanted: &str) -> String {
 }
 
 /// Returns as much of a stranger's label as a sentence can bear.
-pub(super) fn clipped(label: &str) -> &str {
-    &label[..label.floor_char_boundary(32)]
+pub(super) fn clipped(label: &str) -> String {
+    label[..label.floor_char_boundary(32)].escape_debug().to_string()
 }

@@ -209,6 +209,8 @@ async fn methods_and_paths_that_are_not_there_are_told_so() {
         (2, "", "4.04"),
         (2, "a/b/c", "4.04"),
         (2, ".well-known/core", "4.05"),
+        (2, ".well-known/x", "4.04"),
+        (2, ".well-known", "4.04"),
     ] {
         assert_eq!(bench.ask(&request(code, path)).0, answer, "{code} {path}");
     }
