@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coap_lite::Packet;
+use coap_lite::{CoapOption, Packet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
-use super::exchange::{Answer, Conversation, Failure};
+use super::exchange::{self, Answer, Conversation, Failure};
 use super::observe::{Order, silence};
 use super::payload::Defaults;
 use super::rows::{self, Lists};
@@ -20,7 +20,10 @@ use crate::limits;
 use crate::reading::{Group, NoData, PointId, PointInfo, Sample, Stream};
 use crate::sources::{Outlet, Running, Source};
 
-/// Shortest pause between registrations when a server answers but does not agree to be observed.
+/// Shortest time between polls, whatever is asked: no UDP round trip takes less.
+const POLL_PERIOD_MIN: Duration = Duration::from_millis(1);
+/// Shortest pause between registrations when a server answers but does not agree to be observed, or
+/// no longer does.
 const UNOBSERVED_PAUSE_MIN: Duration = Duration::from_secs(5);
 
 /// A resource of a CoAP server, polled or observed.
@@ -114,7 +117,7 @@ impl<'a> Session<'a> {
 
     /// Gets the resource every so often, one exchange at a time; a slow one skips turns.
     async fn poll(&mut self, every: Duration) {
-        let mut turns = interval(every);
+        let mut turns = interval(every.max(POLL_PERIOD_MIN));
         turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut open: Option<Conversation<'_>> = None;
         loop {
@@ -142,9 +145,10 @@ impl<'a> Session<'a> {
     async fn observe(&mut self, stop: &CancellationToken) {
         let mut pause = limits::COAP_REGISTER_DELAY_MIN;
         loop {
+            let opening = Conversation::open(self.address, self.settings.timeout, self.turn);
             let opened = tokio::select! {
                 () = stop.cancelled() => return,
-                opened = Conversation::open(self.address, self.settings.timeout, self.turn) => opened,
+                opened = opening => opened,
             };
             let failure = match opened {
                 Ok(mut conversation) => {
@@ -201,7 +205,10 @@ impl<'a> Session<'a> {
             while let Ok(notified) = timeout(patience, conversation.notified()).await {
                 match self.notified(conversation, &mut order, notified).await {
                     Ok(Some(seconds)) => patience = silence(seconds, wire::random()),
-                    Ok(None) => break,
+                    Ok(None) => {
+                        sleep(UNOBSERVED_PAUSE_MIN).await;
+                        break;
+                    }
                     Err(failure) => return failure,
                 }
             }
@@ -217,9 +224,9 @@ impl<'a> Session<'a> {
         notified: Result<Packet, Failure>,
     ) -> Result<Option<Option<u32>>, Failure> {
         let head = notified?;
-        super::exchange::refuse_errors(&head)?;
-        let sequence = wire::number(&head, coap_lite::CoapOption::Observe);
-        let max_age = wire::number(&head, coap_lite::CoapOption::MaxAge);
+        exchange::refuse_errors(&head)?;
+        let sequence = wire::number(&head, CoapOption::Observe);
+        let max_age = wire::number(&head, CoapOption::MaxAge);
         if sequence.is_some_and(|sequence| !order.is_newer(sequence, Instant::now())) {
             return Ok(Some(max_age));
         }
@@ -243,11 +250,12 @@ impl<'a> Session<'a> {
             Ok(rows) => rows,
             Err(why) => return self.fail(Failure::Malformed(why)).await,
         };
-        let example = rows.first().map(|row| format!("{}/{}", row.device, row.point));
-        let Ok(groups) = rows::group(rows, &self.outlet.points, &mut self.lists) else {
-            let example = example.unwrap_or_default();
-            let notice = events::coap::too_many_names(&self.subject, &example);
-            return self.tell(&events::coap::NAMES, notice);
+        let groups = match rows::group(rows, &self.outlet.points, &mut self.lists) {
+            Ok(groups) => groups,
+            Err(new) => {
+                let notice = events::coap::too_many_names(&self.subject, &new.to_string());
+                return self.tell(&events::coap::NAMES, notice);
+            }
         };
         for group in groups {
             self.learn(&group.points);

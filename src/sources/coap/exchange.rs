@@ -90,8 +90,8 @@ impl Answer {
 
 impl<'a> Conversation<'a> {
     /// Looks the host up and opens a socket to it. `patience` is how long one exchange may take.
-    /// A name may stand for several addresses, of which not all need lead to the server (`localhost`
-    /// is two); `turn` says which is tried, so that a caller who counts up tries them all.
+    /// A name may stand for several addresses, of which not all need lead to the server, as with
+    /// `localhost`; `turn` says which is tried, so that a caller who counts up tries them all.
     pub(super) async fn open(
         address: &'a Address,
         patience: Duration,

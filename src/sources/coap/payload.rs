@@ -4,8 +4,8 @@
 //! - `/{device}/{point}`: text (`21.5`, `true`, `on`), a JSON value, or a JSON object
 //!   `{"value": 21.5, "unit": "Cel", "t": 1700000000}` where `v` and `u` do too, unit and time may
 //!   be missing and other members are passed over; `t` follows SenML's rule for times.
-//! - `/{device}`: a JSON object of points, `{"temp": 21.5, "hum": {"value": 40, "unit": "%RH"}}`, or
-//!   a SenML pack in JSON or CBOR.
+//! - `/{device}`: a JSON object of points, `{"temp": 21.5, "hum": {"value": 40, "unit": "%RH"}}`,
+//!   or a SenML pack in JSON or CBOR.
 //!
 //! Names in a SenML pack posted to `/{device}`: the device is the path's, whatever the pack says.
 //! The point is the record's name without the base name when all records share one; else without

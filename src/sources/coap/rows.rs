@@ -1,6 +1,7 @@
 //! Rows, which are readings with names instead of ids, and how they become groups.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::limits;
@@ -16,6 +17,19 @@ pub(super) struct Row {
     pub unit: Arc<str>,
     pub at: UnixMillis,
     pub sample: Sample,
+}
+
+/// The name that no id was left for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OneTooMany {
+    device: Arc<str>,
+    point: Arc<str>,
+}
+
+impl fmt::Display for OneTooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.device, self.point)
+    }
 }
 
 /// How many different lists of points are kept for reuse. A listener's devices post the same few
@@ -44,12 +58,12 @@ impl Lists {
 /// twice at one time begins a second group of that time, so that neither value is lost.
 ///
 /// # Errors
-/// When the rows name more points than a process may know.
+/// When a row names a point that is new, and there are as many as a process may know.
 pub(super) fn group(
     mut rows: Vec<Row>,
     points: &Points,
     lists: &mut Lists,
-) -> Result<Vec<Group>, TooManyPoints> {
+) -> Result<Vec<Group>, OneTooMany> {
     rows.sort_by_key(|row| row.at);
     let mut groups = Vec::new();
     let mut ids: Vec<PointId> = Vec::new();
@@ -57,8 +71,10 @@ pub(super) fn group(
     let mut samples = Vec::new();
     let mut at = UnixMillis(0);
     for row in rows {
-        let Row { device, point, unit, .. } = row;
-        let id = points.intern(PointInfo { device, point, unit, src: None })?;
+        let (device, point) = (Arc::clone(&row.device), Arc::clone(&row.point));
+        let id = points
+            .intern(PointInfo { device, point, unit: row.unit, src: None })
+            .map_err(|TooManyPoints| OneTooMany { device: row.device, point: row.point })?;
         if !samples.is_empty() && (row.at != at || seen.contains(&id)) {
             let samples = std::mem::take(&mut samples);
             groups.push(Group { stream: Stream::Data, at, points: lists.get(&ids), samples });

@@ -8,7 +8,8 @@
 //!
 //! A body is acknowledged when all its groups are on their way. What the pipeline's queue cannot
 //! take at once waits here as [`Server::backlog`], one body at most; while it waits, other bodies
-//! are refused with 5.03. So a device's whole night of samples fits one post, and memory is bounded.
+//! are refused with 5.03. So a device's whole night of samples fits one post, and memory stays
+//! bounded.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -293,15 +294,15 @@ impl Server {
                 return Answer::saying(code, why);
             }
         };
-        let example = rows.first().map(|row| format!("{}/{}", row.device, row.point));
-        let Ok(groups) = rows::group(rows, &outlet.points, &mut self.lists) else {
-            self.tell(outlet, &events::coap::NAMES, now, |subject| {
-                events::coap::too_many_names(subject, &example.unwrap_or_default())
-            });
-            return Answer {
-                max_age: Some(NAMES_SECONDS),
-                ..Answer::saying(Code::ServiceUnavailable, "too many names")
-            };
+        let groups = match rows::group(rows, &outlet.points, &mut self.lists) {
+            Ok(groups) => groups,
+            Err(new) => {
+                self.tell(outlet, &events::coap::NAMES, now, |subject| {
+                    events::coap::too_many_names(subject, &new.to_string())
+                });
+                let answer = Answer::saying(Code::ServiceUnavailable, "too many names");
+                return Answer { max_age: Some(NAMES_SECONDS), ..answer };
+            }
         };
         if !self.hand_on(outlet, groups) {
             self.tell(outlet, &events::coap::BEHIND, now, events::coap::behind);

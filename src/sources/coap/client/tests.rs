@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use coap_lite::{CoapOption, MessageType};
+use coap_lite::MessageType;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -362,6 +362,23 @@ async fn an_error_ends_an_observation_and_another_begins() {
         bench.answer(&again, "2.05", &[(OBSERVE, 1)], "2").await;
         assert_eq!(bench.group().await, level(number(2.0)));
         assert!(bench.told().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_an_observation_without_an_error_is_asked_again_a_little_later() {
+    against((Mode::Observe, Format::Text), |mut bench| async move {
+        let register = bench.receive().await;
+        bench.answer(&register, "2.05", &[(OBSERVE, 10)], "1").await;
+        bench.notify(&register, &[], "2").await;
+        let start = Instant::now();
+        let again = bench.receive().await;
+        assert!(start.elapsed() >= UNOBSERVED_PAUSE_MIN);
+        bench.answer(&again, "2.05", &[(OBSERVE, 1)], "3").await;
+        for value in [1.0, 2.0, 3.0] {
+            assert_eq!(bench.group().await, level(number(value)));
+        }
     })
     .await;
 }

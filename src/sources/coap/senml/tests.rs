@@ -1,4 +1,5 @@
-//! Packs as RFC 8428 prints them, with the records they must resolve to, and properties of all packs.
+//! Packs as RFC 8428 prints them, with the records they must resolve to, and properties that hold
+//! for all packs.
 
 use proptest::prelude::*;
 

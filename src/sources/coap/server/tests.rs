@@ -458,6 +458,7 @@ async fn a_sender_that_invents_names_is_put_off_and_known_points_go_on() {
     assert_eq!(bench.post("d/new", Some(0), b"1").0, "5.03");
     assert_eq!(bench.post("d/known", Some(0), b"1").0, "2.04");
     assert_eq!(bench.told(), ["FG-P05"]);
+    assert!(bench.outlet.events.standing()[0].notice.what.contains("d/new"));
     assert_eq!(bench.rows().len(), 2);
 }
 
