@@ -103,7 +103,7 @@ impl Session {
         let mut session = Self {
             framed,
             present: false,
-            ids: PacketIds::default(),
+            ids: PacketIds::after_earlier_connections(),
             kept: VecDeque::new(),
             kept_bytes: 0,
             owed: None,
