@@ -83,6 +83,11 @@ pub const MQTT_CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 /// again; 60 s is what a cellular link may need to recover a cell change.
 pub const MQTT_WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Bytes that the kernel may hold unsent for a broker. A ping stands behind them: 32 KiB are 13 s on
+/// a GPRS link of 20 kbit/s, just under half of the usual keep-alive. What is sent and not yet
+/// acknowledged by TCP comes on top, so fast links with long delays are not slowed.
+pub const MQTT_UNSENT_BYTES_MAX: u32 = 32 * 1024;
+
 /// Saying goodbye to a broker; one that does not listen any more is left.
 pub const MQTT_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
 

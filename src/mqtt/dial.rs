@@ -77,6 +77,8 @@ async fn open_one(address: SocketAddr) -> std::io::Result<TcpStream> {
     // A batch is one write; waiting to fill a segment would only delay its last one.
     socket.set_nodelay(true)?;
     socket.set_keepalive(true)?;
+    // Best effort: without it a slow link is only found slow later.
+    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(limits::MQTT_UNSENT_BYTES_MAX);
     socket.connect(address).await
 }
 
