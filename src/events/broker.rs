@@ -25,86 +25,93 @@ pub const CODES: &[&Code] = &[
 pub static NOT_REACHED: Code = Code {
     id: "FG-U01",
     title: "broker not reached",
-    about: "No MQTT session came about: the broker's name, its address, or its answer is missing. \
-            The gateway keeps every batch on disk and dials again, with growing pauses of up to five \
-            minutes; nothing is lost until the buffer's limit. A person can check cable, mobile \
-            signal, DNS, firewall, and whether the broker runs on that host and port.",
+    about: "No MQTT session came about: the broker's name, its address, or its answer is \
+            missing. The gateway keeps every batch on disk and dials again, with growing pauses \
+            of up to five minutes; nothing is lost until the buffer's limit. A person can check \
+            cable, mobile signal, DNS, firewall, and whether the broker runs on that host and \
+            port.",
 };
 
 /// FG-U02.
 pub static LOGIN_REFUSED: Code = Code {
     id: "FG-U02",
     title: "broker refuses the login",
-    about: "The broker was reached and answered CONNECT with a refusal. The gateway keeps every batch \
-            and tries again with growing pauses, reading user, password and certificate files anew \
-            each time, so a corrected file is enough. A person compares them with the broker's side.",
+    about: "The broker was reached and answered CONNECT with a refusal. The gateway keeps every \
+            batch and tries again with growing pauses, reading user, password and certificate \
+            files anew each time, so a corrected file is enough. A person compares them with the \
+            broker's side.",
 };
 
 /// FG-U03.
 pub static TLS_FAILED: Code = Code {
     id: "FG-U03",
     title: "TLS to the broker fails",
-    about: "The encrypted connection could not be agreed on: a certificate is expired, not valid yet, \
-            for another name, or of an unknown CA, or the broker does not accept ours. The gateway \
-            never sends data over a connection it cannot trust; it keeps every batch and tries again. \
-            Look at this board's clock first: a wrong clock makes good certificates look bad.",
+    about: "The encrypted connection could not be agreed on: a certificate is expired, not valid \
+            yet, for another name, or of an unknown CA, or the broker does not accept ours. The \
+            gateway never sends data over a connection it cannot trust; it keeps every batch and \
+            tries again. Look at this board's clock first: a wrong clock makes good certificates \
+            look bad.",
 };
 
 /// FG-U04.
 pub static SETTINGS_UNUSABLE: Code = Code {
     id: "FG-U04",
     title: "broker settings cannot be used",
-    about: "A password, key or certificate file that the configuration names is missing, unreadable or \
-            damaged, so the broker was not dialled. The gateway looks again with growing pauses; a \
-            corrected file takes effect by itself, without a restart.",
+    about: "A password, key or certificate file that the configuration names is missing, \
+            unreadable or damaged, so the broker was not dialled. The gateway looks again with \
+            growing pauses; a corrected file takes effect by itself, without a restart.",
 };
 
 /// FG-U05.
 pub static CONNECTION_LOST: Code = Code {
     id: "FG-U05",
     title: "broker connection lost",
-    about: "A working session ended without our doing. The gateway dials again and sends everything \
-            that was not acknowledged once more, in order and byte for byte the same; receivers drop \
-            what they already have by its key. If it happens often, look at the link, or for a second \
-            client with the same identifier: brokers throw the older one out.",
+    about: "A working session ended without our doing. The gateway dials again and sends \
+            everything that was not acknowledged once more, in order and byte for byte the same; \
+            receivers drop what they already have by its key. If it happens often, look at the \
+            link, or for a second client with the same identifier: brokers throw the older one \
+            out.",
 };
 
 /// FG-U06.
 pub static NOT_ACKNOWLEDGED: Code = Code {
     id: "FG-U06",
     title: "broker does not acknowledge",
-    about: "The connection is up and batches were sent, but the broker acknowledges none. The gateway \
-            gives the connection up, dials again and sends them once more; they stay on disk until \
-            they are acknowledged. A person looks at the broker: a full disk, a stuck bridge, or an \
-            access list that swallows publishes.",
+    about: "The connection is up and batches were sent, but the broker acknowledges none. The \
+            gateway gives the connection up, dials again and sends them once more; they stay on \
+            disk until they are acknowledged. A person looks at the broker: a full disk, a stuck \
+            bridge, or an access list that swallows publishes.",
 };
 
 /// FG-U07.
 pub static BATCH_UNWANTED: Code = Code {
     id: "FG-U07",
     title: "broker hangs up on one batch",
-    about: "Several connections in a row ended with the same batch sent and not acknowledged. Nearly \
-            always it is larger than the broker takes: MQTT 3.1.1 has no other way to say so than to \
-            hang up. The gateway keeps the batch, because the order of a stream is never broken, and \
-            tries again with long pauses. A person raises the broker's limit on packet size.",
+    about: "Several connections in a row ended with the same batch sent and not acknowledged. \
+            Nearly always it is larger than the broker takes: MQTT 3.1.1 has no other way to say \
+            so than to hang up. The gateway keeps the batch, because the order of a stream is \
+            never broken, and tries again with long pauses. A person raises the broker's limit \
+            on packet size.",
 };
 
 /// FG-U08.
 pub static META_TOO_LARGE: Code = Code {
     id: "FG-U08",
     title: "list of series too long for meta",
-    about: "The retained `meta` message would be larger than brokers take, so it is sent with the number \
-            of series instead of their list. No reading is affected: every batch names its own series. \
-            A person may spread the points over several gateways if the list is needed.",
+    about: "The retained `meta` message would be larger than brokers take, so it is sent with \
+            the number of series instead of their list. No reading is affected: every batch \
+            names its own series. A person may spread the points over several gateways if the \
+            list is needed.",
 };
 
 /// FG-U09.
 pub static SUBSCRIPTION_REFUSED: Code = Code {
     id: "FG-U09",
     title: "broker refuses a subscription",
-    about: "The login works but the broker does not let this client read the topics it needs, so nothing \
-            arrives from there. The gateway tries again with growing pauses. A person allows the topic \
-            in the broker's access list, or corrects the topic in the configuration.",
+    about: "The login works but the broker does not let this client read the topics it needs, so \
+            nothing arrives from there. The gateway tries again with growing pauses. A person \
+            allows the topic in the broker's access list, or corrects the topic in the \
+            configuration.",
 };
 
 /// The codes that end when a session works again.
@@ -117,6 +124,19 @@ const OF_SESSIONS: [&Code; 7] = [
     &NOT_ACKNOWLEDGED,
     &SUBSCRIPTION_REFUSED,
 ];
+
+/// The codes of sessions that do not come about; only the latest of them is true.
+const OF_DIALLING: [&Code; 4] = [&NOT_REACHED, &LOGIN_REFUSED, &TLS_FAILED, &SETTINGS_UNUSABLE];
+
+/// Tells that a session did not come about. Another reason that stood before is over: a broker that
+/// refuses the login is reached.
+pub fn tell_not_connected(events: &Events, subject: &str, broker: &Broker, error: &ConnectError) {
+    let notice = not_connected(subject, broker, error);
+    for code in OF_DIALLING.into_iter().filter(|code| *code != notice.code) {
+        events.clear(code, subject, "fails for another reason now");
+    }
+    events.raise(notice);
+}
 
 /// Builds the notice for a session that did not come about.
 #[must_use]

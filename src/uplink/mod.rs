@@ -1,19 +1,20 @@
 //! Batches to the broker: in order, acknowledged one by one, kept in the store until then.
 //!
-//! What is in flight lives and dies with its connection. A connection begins with nothing in flight,
-//! reads from the store whatever is not acknowledged, oldest first, and sends the bytes on disk as
-//! they are; a batch is freed only by the PUBACK to the packet identifier it got on this very
-//! connection. So a broker may forget its session, acknowledge out of order, twice, or for nothing,
-//! or die at any byte: a batch is sent once more at worst, and receivers know it by its key.
+//! What is in flight lives and dies with its connection. A connection begins with nothing in
+//! flight, reads from the store whatever is not acknowledged, oldest first, and sends the bytes on
+//! disk as they are; a batch is freed only by the PUBACK to the packet identifier it got on this
+//! very connection. So a broker may forget its session, acknowledge out of order, twice, or for
+//! nothing, or die at any byte: a batch is sent once more at worst, and receivers know it by its
+//! key.
 //!
-//! The cost is that up to [`limits::BATCHES_IN_FLIGHT_MAX`] batches are sent again after every lost
-//! connection. Keeping the broker's session instead would save those bytes and trust every broker
-//! to keep its word; brokers that forgot were the reason for building this.
+//! The cost is that up to [`crate::limits::BATCHES_IN_FLIGHT_MAX`] batches are sent again after
+//! every lost connection. Keeping the broker's session instead would save those bytes and trust
+//! every broker to keep its word; brokers that forgot were the reason for building this.
 //!
-//! What it cannot see: a broker that acknowledges a batch and then throws it away, as mosquitto does
+//! What it cannot see: a broker that acknowledges a batch and throws it away, as mosquitto does
 //! with payloads over its `message_size_limit`. MQTT 3.1.1 has no word for that in a PUBACK.
 //!
-//! [`machine`] decides and does nothing; `talk` does one connection; this file dials.
+//! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
 mod backoff;
 mod machine;
@@ -148,8 +149,8 @@ impl<O: Outbox> Uplink<O> {
             };
             match dialled {
                 Err(error) => {
-                    let notice = say::not_connected(&self.subject, &self.settings.broker, &error);
-                    self.events.raise(notice);
+                    let Settings { broker, .. } = &self.settings;
+                    say::tell_not_connected(&self.events, &self.subject, broker, &error);
                 }
                 Ok(session) => {
                     self.connected();

@@ -237,7 +237,7 @@ async fn a_broker_that_is_killed_and_comes_back_gets_everything_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let mut mosquitto = Mosquitto::start(folder.path(), STAY);
     let uplink = Running::start(broker(mosquitto.port, "gw-1"));
-    let mut sealed = 0;
+    let mut sealed = 0_u64;
     for _ in 0..3 {
         for _ in 0..40 {
             sealed += 1;
@@ -261,7 +261,7 @@ async fn a_broker_that_is_killed_and_comes_back_gets_everything_in_order() {
             last = next;
         }
     }
-    uplink.freed(sealed as usize).await;
+    uplink.freed(usize::try_from(sealed).unwrap()).await;
     assert_eq!(uplink.list.freed(), (1..=sealed).collect::<Vec<_>>());
     assert!(uplink.link.borrow().connections >= 4);
     uplink.stop().await;
@@ -372,10 +372,8 @@ async fn tls_works_with_the_right_ca_and_every_wrong_one_is_named() {
 
     broker.tls = Some(Tls { ca: Some(folder.path().join("none.pem")), client: None });
     let error = connect(&broker, true).await.err();
-    assert!(
-        matches!(&error, Some(ConnectError::Settings(why)) if why.ends_with("none.pem does not exist")),
-        "{error:?}"
-    );
+    let Some(ConnectError::Settings(why)) = error else { panic!("{error:?}") };
+    assert!(why.ends_with("none.pem does not exist"), "{why}");
 }
 
 #[tokio::test]
