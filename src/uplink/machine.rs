@@ -17,8 +17,8 @@ use crate::reading::Stream;
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A connection begins.
-    Connected,
+    /// A connection begins; with the newest sequence numbers, as [`Event::Newest`].
+    Connected([u64; 3]),
     /// The connection ended; `closed` when the other side ended it, which may be its way to say
     /// that it does not want a batch.
     Lost {
@@ -27,7 +27,8 @@ pub enum Event {
     },
     /// The newest sequence number of each stream, in the order of [`Stream::ALL`].
     Newest([u64; 3]),
-    /// The answer to [`Action::Read`]: oldest first, fewer than asked when there are no more.
+    /// The answer to [`Action::Read`]: oldest first; none when there are no more, and fewer than
+    /// asked when they are large.
     Read(Stream, Vec<Sealed>),
     /// The store could not answer [`Action::Read`]; it is asked again when there is news.
     Unread(Stream),
@@ -110,10 +111,10 @@ impl Machine {
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Connected => {
+            Event::Connected(newest) => {
                 self.end_flight();
                 self.connected = true;
-                self.lanes = [Lane { after: 0, more: true, told: 0 }; 3];
+                self.lanes = newest.map(|told| Lane { after: 0, more: told > 0, told });
                 self.turn = 0;
             }
             Event::Lost { closed } => {
@@ -166,7 +167,8 @@ impl Machine {
             return;
         }
         let lane = &mut self.lanes[stream as usize];
-        lane.more = batches.len() >= count;
+        let last = batches.last().map_or(0, |batch| batch.seq);
+        lane.more = last > 0 && (batches.len() >= count || last < lane.told);
         for batch in batches {
             if batch.seq <= lane.after {
                 continue;
@@ -278,7 +280,8 @@ mod tests {
 
     fn connect_with(machine: &mut Machine, seqs: std::ops::RangeInclusive<u64>) -> Vec<Action> {
         let n = seqs.clone().count() as u64;
-        assert_eq!(machine.on(Event::Connected), [read(Stream::Event, 0)]);
+        let connected = Event::Connected([*seqs.end(), 1, 1]);
+        assert_eq!(machine.on(connected), [read(Stream::Event, 0)]);
         let actions = machine.on(Event::Read(Stream::Event, Vec::new()));
         assert_eq!(actions, [read(Stream::Data, 0)]);
         let mut actions = machine.on(Event::Read(Stream::Data, sealed(seqs)));
@@ -293,7 +296,8 @@ mod tests {
     #[test]
     fn streams_take_turns_and_each_keeps_its_order() {
         let mut machine = Machine::default();
-        assert_eq!(machine.on(Event::Connected), [read(Stream::Event, 0)]);
+        let connected = Event::Connected([9, 8, 2]);
+        assert_eq!(machine.on(connected), [read(Stream::Event, 0)]);
         let actions = machine.on(Event::Read(Stream::Event, sealed(7..=8)));
         assert_eq!(words(&actions), ["send event 7", "send event 8", "read data after 0"]);
         let actions = machine.on(Event::Read(Stream::Data, sealed(1..=4)));
@@ -347,7 +351,7 @@ mod tests {
         let mut machine = with_data_in_flight(3);
         machine.on(Event::Lost { closed: true });
         assert!(machine.on(Event::Acknowledged(id(1))).is_empty());
-        machine.on(Event::Connected);
+        machine.on(Event::Connected([4, 1, 1]));
         assert!(machine.on(Event::Acknowledged(id(2))).is_empty());
     }
 
@@ -356,7 +360,7 @@ mod tests {
         let mut machine = with_data_in_flight(4);
         machine.on(Event::Acknowledged(id(2)));
         machine.on(Event::Lost { closed: true });
-        machine.on(Event::Connected);
+        machine.on(Event::Connected([4, 1, 1]));
         machine.on(Event::Read(Stream::Event, Vec::new()));
         let left = [sealed(1..=1), sealed(3..=4)].concat();
         let actions = machine.on(Event::Read(Stream::Data, left));
@@ -364,9 +368,23 @@ mod tests {
     }
 
     #[test]
+    fn large_batches_that_come_fewer_at_a_time_are_all_asked_for() {
+        let mut machine = Machine::default();
+        machine.on(Event::Connected([3, 0, 0]));
+        let actions = machine.on(Event::Read(Stream::Data, sealed(1..=1)));
+        assert_eq!(words(&actions), ["send data 1", "read data after 1"]);
+        let actions = machine.on(Event::Read(Stream::Data, sealed(2..=3)));
+        assert_eq!(words(&actions), ["send data 2", "send data 3"]);
+        // The newest ones may have been dropped by quota: an empty answer is the end, too.
+        let actions = machine.on(Event::Newest([5, 0, 0]));
+        assert_eq!(words(&actions), ["read data after 3"]);
+        assert!(machine.on(Event::Read(Stream::Data, Vec::new())).is_empty());
+    }
+
+    #[test]
     fn an_answer_that_nobody_waits_for_is_not_sent() {
         let mut machine = Machine::default();
-        machine.on(Event::Connected);
+        machine.on(Event::Connected([4, 1, 1]));
         machine.on(Event::Lost { closed: true });
         assert!(machine.on(Event::Read(Stream::Event, sealed(1..=2))).is_empty());
         assert!(machine.on(Event::Newest([9, 9, 9])).is_empty());
@@ -375,7 +393,7 @@ mod tests {
     #[test]
     fn a_store_that_cannot_answer_is_asked_again_when_there_is_news() {
         let mut machine = Machine::default();
-        machine.on(Event::Connected);
+        machine.on(Event::Connected([4, 1, 1]));
         machine.on(Event::Read(Stream::Event, Vec::new()));
         assert_eq!(words(&machine.on(Event::Unread(Stream::Data))), ["read self after 0"]);
         assert!(machine.on(Event::Read(Stream::Own, Vec::new())).is_empty());
@@ -408,7 +426,7 @@ mod tests {
 
     /// Connects a machine that sends one batch at a time, with data batch 1 on its way as packet 1.
     fn connect_carefully(machine: &mut Machine) {
-        assert_eq!(words(&machine.on(Event::Connected)), ["read event after 0"]);
+        assert_eq!(words(&machine.on(Event::Connected([4, 1, 1]))), ["read event after 0"]);
         let actions = machine.on(Event::Read(Stream::Event, Vec::new()));
         assert_eq!(actions, [Action::Read { stream: Stream::Data, after: 0, count: 1 }]);
         let actions = machine.on(Event::Read(Stream::Data, sealed(1..=1)));

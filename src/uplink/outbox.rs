@@ -45,11 +45,13 @@ pub struct Unreadable;
 
 /// Where sealed batches wait until they are acknowledged.
 pub trait Outbox: Send + Sync {
-    /// Returns a watch that changes whenever a batch was sealed.
+    /// Returns a watch that changes whenever a batch was sealed, after [`Outbox::standing`] tells
+    /// of it, or can be read again.
     fn sealed(&self) -> watch::Receiver<u64>;
 
     /// Returns up to `count` batches of `stream` with sequence numbers over `after`, oldest first,
-    /// without those that were acknowledged.
+    /// without those that were acknowledged; fewer when they are large, none only when there are
+    /// none.
     fn next(
         &self,
         stream: Stream,

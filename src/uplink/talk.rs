@@ -104,7 +104,8 @@ impl<'a, O: Outbox> Talk<'a, O> {
         let mut store_lives = true;
         self.tell_status().await?;
         self.tell_meta().await?;
-        let mut todo: VecDeque<Action> = self.machine.on(Event::Connected).into();
+        let newest = self.newest();
+        let mut todo: VecDeque<Action> = self.machine.on(Event::Connected(newest)).into();
         loop {
             while let Some(action) = todo.pop_front() {
                 if let Some(event) = self.act(action).await? {
@@ -179,8 +180,12 @@ impl<'a, O: Outbox> Talk<'a, O> {
     }
 
     fn news(&mut self) -> Vec<Action> {
-        let standing = self.uplink.outbox.standing();
-        self.machine.on(Event::Newest(standing.streams.map(|stream| stream.newest)))
+        let newest = self.newest();
+        self.machine.on(Event::Newest(newest))
+    }
+
+    fn newest(&self) -> [u64; 3] {
+        self.uplink.outbox.standing().streams.map(|stream| stream.newest)
     }
 
     /// When to look next, at the latest.
