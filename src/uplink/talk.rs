@@ -2,6 +2,7 @@
 //! `meta`.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::machine::{Action, Event, Flying, Machine};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Unreadable};
 use super::{Uplink, status};
 use crate::events::broker as say;
 use crate::limits;
@@ -41,6 +42,8 @@ pub(super) struct Talk<'a, O> {
     began: Instant,
     /// Whether the broker has acknowledged anything on this connection.
     proven: bool,
+    /// Whether that was a batch.
+    freed: bool,
     /// Whether the connection has lasted, so that earlier trouble is over.
     steady: bool,
     /// When a batch was last acknowledged or sent: since then the broker owes an acknowledgement.
@@ -72,6 +75,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             backoff,
             began: now,
             proven: false,
+            freed: false,
             steady: false,
             progress: now,
             told: Told { status_at: now, backlog_s: 0, epoch: 0, points: 0 },
@@ -108,7 +112,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
         let mut todo: VecDeque<Action> = self.machine.on(Event::Connected(newest)).into();
         loop {
             while let Some(action) = todo.pop_front() {
-                if let Some(event) = self.act(action).await? {
+                if let Some(event) = self.act(action, &mut todo).await? {
                     todo.extend(self.machine.on(event));
                 }
             }
@@ -131,15 +135,34 @@ impl<'a, O: Outbox> Talk<'a, O> {
         }
     }
 
-    /// Does what the machine orders; returns what it has to hear of it.
-    async fn act(&mut self, action: Action) -> Result<Option<Event>, SessionError> {
+    /// Does what the machine orders; returns what it has to hear of it. What it orders meanwhile
+    /// goes to the end of `todo`.
+    async fn act(
+        &mut self,
+        action: Action,
+        todo: &mut VecDeque<Action>,
+    ) -> Result<Option<Event>, SessionError> {
         match action {
             Action::Read { stream, after, count } => {
-                let read = self.uplink.outbox.next(stream, after, count).await;
-                Ok(Some(match read {
-                    Ok(batches) => Event::Read(stream, batches),
-                    Err(_) => Event::Unread(stream),
-                }))
+                let uplink = self.uplink;
+                let mut read = pin!(uplink.outbox.next(stream, after, count));
+                // A disk may take its time; the session must not fall asleep over it.
+                loop {
+                    tokio::select! {
+                        biased;
+                        read = &mut read => {
+                            return Ok(Some(match read {
+                                Ok(batches) => Event::Read(stream, batches),
+                                Err(Unreadable) => Event::Unread(stream),
+                            }));
+                        }
+                        incoming = self.session.next() => {
+                            if let Incoming::Acknowledged(id) = incoming? {
+                                todo.extend(self.acknowledged(id));
+                            }
+                        }
+                    }
+                }
             }
             Action::Send(stream, batch) => {
                 let topic = &self.uplink.topics.streams[stream as usize];
@@ -169,6 +192,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
     fn free(&mut self, batch: Flying) {
         self.uplink.outbox.acknowledge(batch.stream, batch.seq);
         self.progress = Instant::now();
+        self.freed = true;
         // While one stream is stuck, the others prove nothing about it.
         if self.machine.suspect().is_none() {
             self.backoff.reset();
@@ -207,7 +231,9 @@ impl<'a, O: Outbox> Talk<'a, O> {
             return Err(End::Unacknowledged(now - self.progress));
         }
         self.look_at = now + limits::STATUS_LOOK_TIME;
-        if self.proven && !self.steady && now >= self.began + limits::LINK_STEADY_TIME {
+        // A broker that takes `status` and no batches does not work.
+        let works = self.freed || self.proven && self.machine.in_flight() == 0;
+        if works && !self.steady && now >= self.began + limits::LINK_STEADY_TIME {
             self.steady = true;
             self.backoff.reset();
             say::works_again(&self.uplink.events, &self.uplink.subject);

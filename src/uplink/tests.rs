@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rumqttc::{ConnAck, ConnectReturnCode, Packet, Publish, QoS};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -27,6 +28,7 @@ struct List {
     freed: Mutex<Vec<(Stream, u64)>>,
     sealed: watch::Sender<u64>,
     broken: AtomicBool,
+    slow: AtomicBool,
 }
 
 impl List {
@@ -72,6 +74,9 @@ impl Outbox for Arc<List> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(Unreadable);
         }
+        if self.slow.load(Ordering::Relaxed) {
+            sleep(Duration::from_secs(120)).await;
+        }
         let held = self.held.lock().unwrap();
         let range = held.range((stream, after + 1)..=(stream, u64::MAX));
         Ok(range.take(count).map(|(_, batch)| batch.clone()).collect())
@@ -102,6 +107,23 @@ struct Pipes {
     peers: mpsc::Sender<Peer>,
     dialled: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
+    /// Whether what is sent crawls through a link of 5 KiB/s.
+    slow: bool,
+}
+
+/// Carries bytes from the client at 5 KiB/s, and back at once.
+async fn crawl(near: DuplexStream, far: DuplexStream) {
+    let (mut from_client, mut to_client) = tokio::io::split(near);
+    let (mut from_broker, mut to_broker) = tokio::io::split(far);
+    let up = async {
+        let mut some = [0; 1024];
+        while let Ok(n @ 1..) = from_client.read(&mut some).await {
+            sleep(Duration::from_millis(200)).await;
+            let _ = to_broker.write_all(&some[..n]).await;
+        }
+        let _ = to_broker.shutdown().await;
+    };
+    let _ = tokio::join!(up, tokio::io::copy(&mut from_broker, &mut to_client));
 }
 
 impl Dial for Pipes {
@@ -110,7 +132,12 @@ impl Dial for Pipes {
         if self.down.load(Ordering::Relaxed) {
             return Err(ConnectError::Refused("192.0.2.1:1883".parse().unwrap()));
         }
-        let (near, peer) = script::wire();
+        let (mut near, peer) = script::wire();
+        if self.slow {
+            let (fast, middle) = tokio::io::duplex(script::PIPE_BYTES);
+            #[allow(clippy::disallowed_methods)] // the link outlives the dialling
+            tokio::spawn(crawl(middle, std::mem::replace(&mut near, fast)));
+        }
         self.peers.send(peer).await.unwrap();
         timeout(limits::MQTT_CONNECT_TIME_MAX, Session::open(Box::new(near), broker, true))
             .await
@@ -133,9 +160,14 @@ struct World {
 
 /// Runs an uplink beside a script, stops it at the script's end, and returns the list.
 async fn run(script: impl AsyncFnOnce(&mut World)) -> Arc<List> {
+    run_on(false, script).await
+}
+
+async fn run_on(slow: bool, script: impl AsyncFnOnce(&mut World)) -> Arc<List> {
     let (sender, peers) = mpsc::channel(1);
     let (dialled, down) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let pipes = Pipes { peers: sender, dialled: Arc::clone(&dialled), down: Arc::clone(&down) };
+    let pipes =
+        Pipes { peers: sender, dialled: Arc::clone(&dialled), down: Arc::clone(&down), slow };
     let settings = Settings {
         name: "cloud".to_owned(),
         gateway: "gw-1".into(),
@@ -419,8 +451,12 @@ async fn a_broker_that_acknowledges_nothing_is_given_up_and_dialled_again() {
         let mut peer = world.accept().await;
         // It answers pings and reads on; only acknowledgements do not come.
         while batch(&mut peer).await.is_some() {}
+        // That it answers the next login and takes `status` is no reason to call it over.
+        let mut peer = world.accept().await;
+        while batch(&mut peer).await.is_some() {}
         let standing = world.events.standing();
-        assert_eq!(standing[0].notice.code.id, "FG-U06");
+        assert_eq!((standing.len(), standing[0].notice.code.id), (1, "FG-U06"));
+        assert_eq!(standing[0].count, 2);
         let text = standing[0].notice.to_string();
         assert!(text.contains("for 90 s (2 batches sent)"), "{text}");
         let mut peer = world.accept().await;
@@ -521,6 +557,36 @@ async fn a_store_that_cannot_answer_is_asked_again() {
         assert!(quiet.is_err(), "{quiet:?}");
         world.outbox.broken.store(false, Ordering::Relaxed);
         let _ = timeout(Duration::from_secs(30), acknowledge_all(&mut peer)).await;
+    })
+    .await;
+    assert_eq!(outbox.freed(), data(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_is_not_taken_for_a_dead_one() {
+    let begin = Instant::now();
+    let outbox = run_on(true, async |world| {
+        // Two minutes each, four keep-alives.
+        world.outbox.seal_of(600_000, Stream::Data, 3);
+        let mut peer = world.accept().await;
+        let rest = async { tokio::join!(world.outbox.until_empty(), acknowledge_all(&mut peer)) };
+        let _ = timeout(Duration::from_secs(1200), rest).await;
+        assert_eq!(world.dialled.load(Ordering::Relaxed), 1);
+    })
+    .await;
+    assert_eq!(outbox.freed(), data(1..=3));
+    assert!(begin.elapsed() > Duration::from_secs(360));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_minutes_does_not_cost_the_connection() {
+    let outbox = run(async |world| {
+        world.outbox.slow.store(true, Ordering::Relaxed);
+        world.outbox.seal(Stream::Data, 2);
+        let mut peer = world.accept().await;
+        let rest = async { tokio::join!(world.outbox.until_empty(), acknowledge_all(&mut peer)) };
+        let _ = timeout(Duration::from_secs(600), rest).await;
+        assert_eq!(world.dialled.load(Ordering::Relaxed), 1);
     })
     .await;
     assert_eq!(outbox.freed(), data(1..=2));
