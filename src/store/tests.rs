@@ -384,8 +384,14 @@ fn a_chunk_of_many_slots_survives_a_crash() {
     let bench = Bench::new();
     let (store, thread) = bench.open();
     // Noise, which no compression makes smaller than a few slots.
-    let wanted: BTreeSet<i64> =
-        (1..5001_i64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64) >> 24).collect();
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let wanted = (0..5000).map(|_| {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        (noise >> 24) as i64
+    });
+    let wanted: BTreeSet<i64> = wanted.collect();
     let group = |n: &i64| Group { at: START, ..bench.group(Stream::Data, &[*n]) };
     wanted.iter().for_each(|n| store.append(group(n)));
     bench.flush(&store, false).unwrap();

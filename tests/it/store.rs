@@ -45,6 +45,10 @@ fn group(points: &Points, number: i64) -> Group {
     }
 }
 
+fn count(len: usize) -> i64 {
+    i64::try_from(len).unwrap()
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -130,13 +134,14 @@ fn everything_reported_as_committed_survives_kill_9() {
         let (store, thread) = open(&path, &points);
         let after = held(&store);
         let numbers: Vec<i64> = after.values().flat_map(|(_, numbers)| numbers.clone()).collect();
-        assert!(numbers.len() as i64 >= reported, "{} of {reported} are there", numbers.len());
-        assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
+        let found = count(numbers.len());
+        assert!(found >= reported, "{found} of {reported} are there");
+        assert_eq!(numbers, (1..=found).collect::<Vec<_>>());
         assert!(after.keys().copied().eq(1..=after.len() as u64), "a hole in the sequence");
         for (seq, batch) in &before {
             assert_eq!(after.get(seq), Some(batch), "batch {seq} changed");
         }
-        last = numbers.len() as i64;
+        last = found;
         before = after;
         assert_eq!(thread.close(), 0);
     }
@@ -202,9 +207,9 @@ fn a_full_file_system_costs_nothing_but_time() {
         assert_eq!(store.status().health, Health::Good);
         let shown = store.status();
         let stream = shown.stream(Stream::Data);
-        assert_eq!((stream.readings as i64, stream.dropped), (last, 0));
+        assert_eq!((i64::try_from(stream.readings), stream.dropped), (Ok(last), 0));
     });
     let numbers: Vec<i64> = held(&store).into_values().flat_map(|(_, numbers)| numbers).collect();
-    assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=count(numbers.len())).collect::<Vec<_>>());
     assert_eq!(thread.close(), 0);
 }
