@@ -102,6 +102,17 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.
 pub const SERIAL_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// First and longest pause before a serial port that is gone is opened again: a replugged adapter
+/// takes about half a second to appear, and nobody stands in front of a cabinet for more than 5 s.
+pub const SERIAL_REOPEN_DELAY_MIN: Duration = Duration::from_millis(250);
+/// See [`SERIAL_REOPEN_DELAY_MIN`].
+pub const SERIAL_REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Frames that cannot be read become at most one group without data in this time: a line that
+/// makes noise at 115,200 baud must not fill the buffer with the fact that it does.
+pub const SERIAL_MALFORMED_EVERY: Duration = Duration::from_secs(1);
+/// Trouble on a serial line is over when it stayed away this long: a loose plug is two lines in the
+/// log, not two lines a minute.
+pub const SERIAL_TROUBLE_OVER: Duration = Duration::from_secs(60);
 
 /// Registers in one Modbus read: FC 3 and 4 (Modbus Application Protocol 1.1b3, section 6.3).
 pub const MODBUS_REGISTERS_MAX: u16 = 125;
