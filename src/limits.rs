@@ -119,6 +119,18 @@ pub const MODBUS_REGISTERS_MAX: u16 = 125;
 /// Bits in one Modbus read: FC 1 and 2 (same, section 6.1).
 pub const MODBUS_BITS_MAX: u16 = 2000;
 
+/// Devices of one Zigbee network: what a retained list of [`MQTT_PACKET_BYTES_MAX`] holds, and ten
+/// times what coordinators carry.
+pub const ZIGBEE_DEVICES_MAX: usize = 2000;
+/// Properties taken of one Zigbee device; the richest definitions have about 150.
+pub const ZIGBEE_FEATURES_MAX: usize = 256;
+/// Longest state of one Zigbee device that is read, bytes. Real ones stay below 4 KiB; parsed JSON
+/// takes up to twenty times its text.
+pub const ZIGBEE_STATE_BYTES_MAX: usize = 128 * 1024;
+/// Longest pause before the broker of a Zigbee network is dialled again. It is one client of a
+/// broker nearby, so there is no fleet to spare.
+pub const ZIGBEE_RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
+
 /// Largest CoAP body assembled from blocks, bytes.
 pub const COAP_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Block-wise uploads in progress at once; with the body limit, 4 MiB.
