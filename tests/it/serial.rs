@@ -200,6 +200,8 @@ async fn garbage_and_a_frame_of_64_kib_do_not_stop_the_frames_after_them() {
     let cable = Cable::plug(folder.path());
     let mut source = run(scale(&cable.gateway));
     source.opened(1).await;
+    cable.say(&frame("1.00"));
+    assert_eq!(source.next().await, Ok(kg(100)));
     let mut noise: Vec<u8> = (0..=255).cycle().take(200_000).collect();
     noise.extend(frame("3.00"));
     let device = cable.device.clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::definition::Feature;
+use super::definition::{Feature, Kind};
 use super::last_seen::last_seen;
 use crate::reading::{
     Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, TooManyPoints, UnixMillis,
@@ -39,11 +39,21 @@ impl Device {
     /// Describes a device as the newest list does; `before` is what was known of it.
     #[must_use]
     pub fn new(address: String, name: &str, features: Vec<Feature>, before: Option<Self>) -> Self {
-        let (absent, malformed) = before.map_or((false, false), |b| (b.absent, b.malformed));
+        let (mut absent, mut malformed, mut ids) = (false, false, Vec::new());
+        if let Some(before) = before {
+            (absent, malformed) = (before.absent, before.malformed);
+            // Under another name every point is another one.
+            ids = if *before.name == *name { before.features } else { Vec::new() };
+        }
+        let known = |feature: &Feature| ids.iter().find(|(f, _)| f == feature)?.1;
+        let features = features.into_iter().map(|feature| {
+            let id = known(&feature);
+            (feature, id)
+        });
         Self {
             address,
             name: name.into(),
-            features: features.into_iter().map(|feature| (feature, None)).collect(),
+            features: features.collect(),
             lists: Vec::new(),
             absent,
             malformed,
@@ -129,6 +139,8 @@ impl Device {
         let ids: Vec<_> = self
             .features
             .iter_mut()
+            // What the configuration hopes for is a point once the device has shown it.
+            .filter(|(feature, id)| feature.kind != Kind::Any || id.is_some())
             .filter_map(|(feature, id)| known(name, feature, id, names).ok())
             .collect();
         if ids.is_empty() {
