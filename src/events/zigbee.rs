@@ -86,12 +86,12 @@ pub fn list_unread(subject: &str, why: impl Into<String>) -> Notice {
 
 /// A state that is no JSON object.
 #[must_use]
-pub fn state_unread(subject: &str, topic: &str, payload: &[u8]) -> Notice {
+pub fn state_unread(subject: &str, friendly: &str, payload: &[u8]) -> Notice {
     const BYTES_SHOWN_MAX: usize = 60;
     let shown = payload[..payload.len().min(BYTES_SHOWN_MAX)].escape_ascii();
     let bytes = payload.len();
     Notice::warning(&STATE_UNREAD, subject, "sent a state that cannot be read")
-        .seen(format!("{bytes} bytes on {}: \"{shown}\"", topic.escape_debug()))
+        .seen(format!("{bytes} bytes under the name {friendly:?}: \"{shown}\""))
         .likely("something else publishes on this topic")
         .likely("zigbee2mqtt is set to `output: attribute` instead of `json`")
         .try_next("look at zigbee2mqtt's settings, section advanced")

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 /// A serial port that exists now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PortInfo {
     /// Device node as the kernel numbers it (`/dev/ttyUSB0`); may change when replugged.
     pub path: PathBuf,
@@ -26,7 +28,7 @@ pub struct PortInfo {
 }
 
 /// What a USB adapter says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsbInfo {
     /// Four hexadecimal digits, assigned by the USB Implementers Forum.
     pub vendor_id: String,
@@ -41,7 +43,7 @@ pub struct UsbInfo {
 }
 
 /// A process that has a port open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
     /// Process id.
     pub pid: u32,

@@ -212,7 +212,7 @@ impl Cutter {
 }
 
 /// Undoes the stuffing of a frame whose end mark is gone already.
-fn unstuffed<'a>(framing: &Framing, raw: &'a mut Vec<u8>) -> Cut<'a> {
+fn unstuffed<'a>(framing: &Framing, raw: &'a mut [u8]) -> Cut<'a> {
     let length = match framing {
         Framing::Cobs => cobs::decode_in_place(raw).ok(),
         Framing::Slip => unslipped(raw),
@@ -232,9 +232,9 @@ fn unslipped(raw: &mut [u8]) -> Option<usize> {
         raw[to] = match raw[from] {
             SLIP_ESC => {
                 from += 1;
-                match raw.get(from)? {
-                    &SLIP_ESC_END => SLIP_END,
-                    &SLIP_ESC_ESC => SLIP_ESC,
+                match *raw.get(from)? {
+                    SLIP_ESC_END => SLIP_END,
+                    SLIP_ESC_ESC => SLIP_ESC,
                     _ => return None,
                 }
             }
@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn frames_are_cut_as_their_framing_says() {
-        let table: &[(Framing, &[&[u8]], &[&str])] = &[
+        type Row<'a> = (Framing, &'a [&'a [u8]], &'a [&'a str]);
+        let table: &[Row<'_>] = &[
             (end("\r\n"), &[b"a\r\nb", b"c\r", b"\nd"], &["a", "bc"]),
             (end("\r\n"), &[b"\r\n\r\n"], &[]),
             (end("\r\n"), &[b"a\rb\nc\r\r\n"], &["a\\rb\\nc\\r"]),

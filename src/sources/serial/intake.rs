@@ -34,6 +34,15 @@ pub struct Counts {
     pub unanswered: AtomicU64,
 }
 
+impl Counts {
+    /// Returns frames that became readings, and frames that were dropped.
+    #[must_use]
+    pub fn outcomes(&self) -> (u64, u64) {
+        let dropped = self.damaged.load(Ordering::Relaxed) + self.unread.load(Ordering::Relaxed);
+        (self.frames.load(Ordering::Relaxed), dropped)
+    }
+}
+
 /// Readings of one frame, on their way to become a group.
 pub type Taken = (Arc<[PointId]>, Vec<Sample>);
 

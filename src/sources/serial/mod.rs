@@ -68,6 +68,8 @@ const READ_BYTES: usize = 4096;
 /// After an open, a device is asked only when the line had time to be silent: what comes then is
 /// known to be an answer from its first byte.
 const ASK_AFTER: Duration = Duration::from_millis(100);
+/// No device answers faster over a serial line; an interval of nothing would spin.
+const ASK_EVERY_MIN: Duration = Duration::from_millis(10);
 
 impl SerialDevice {
     /// Prepares a device; opens nothing.
@@ -150,7 +152,7 @@ impl SerialDevice {
                 () = until(wake) => None,
             };
             let now = Instant::now();
-            let frames = self.intake.counts().frames.load(Ordering::Relaxed);
+            let before = self.intake.counts().outcomes();
             let Self { cutter, intake, buffer, .. } = self;
             match read {
                 // A tty that has nothing to say waits; one that says "end" is unplugged.
@@ -165,17 +167,19 @@ impl SerialDevice {
                 None => cutter.pause(now, &mut |cut| intake.cut(&cut, now)),
             }
             intake.tick(now);
-            let heard = intake.counts().frames.load(Ordering::Relaxed) > frames;
-            answered |= heard;
-            self.away.settled(heard, now, self.intake.subject(), &outlet.events);
+            let after = self.intake.counts().outcomes();
+            // An answer that cannot be read is an answer; it has been reported as malformed.
+            answered |= after != before;
+            self.away.settled(after.0 > before.0, now, self.intake.subject(), &outlet.events);
             if let Some((question, every)) = &self.device.ask
                 && ask_at.is_some_and(|at| now >= at)
             {
+                let every = (*every).max(ASK_EVERY_MIN);
                 self.intake.ask(answered, now);
                 answered = false;
-                let at = ask_at.map_or(now, |at| at + *every);
-                ask_at = Some(if at > now { at } else { now + *every });
-                if !matches!(timeout(*every, port.write_all(question)).await, Ok(Ok(()))) {
+                let at = ask_at.map_or(now, |at| at + every);
+                ask_at = Some(if at > now { at } else { now + every });
+                if !matches!(timeout(every, port.write_all(question)).await, Ok(Ok(()))) {
                     return;
                 }
             }

@@ -296,6 +296,24 @@ async fn a_question_without_an_answer_is_a_reading_without_data() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_is_malformed_and_not_a_timeout() {
+    let device = Device { ask: Some((b"?".to_vec(), s(2.0))), ..scale() };
+    let (mut far, near) = duplex(64);
+    with(device, [near], |mut world| async move {
+        let mut question = [0; 1];
+        for answer in ["garbage\n", "w=1\n"] {
+            far.read_exact(&mut question).await.unwrap();
+            far.write_all(answer.as_bytes()).await.unwrap();
+        }
+        far.read_exact(&mut question).await.unwrap();
+        assert_eq!(world.next().await, "weight=Err(Malformed)");
+        assert_eq!(world.next().await, "weight=1e-0");
+        assert!(world.ready().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_that_no_longer_takes_bytes_is_opened_again() {
     let device = Device { ask: Some((vec![b'?'; 64], s(1.0))), ..scale() };
     let (_stuck, near1) = duplex(8);

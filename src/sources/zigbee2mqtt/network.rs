@@ -129,7 +129,7 @@ impl Network {
             Some(_) => {}
             None => match rest.strip_suffix("/availability") {
                 Some(name) => self.on_availability(name, payload, retain, now, names),
-                None => self.on_state(rest, topic, payload, retain, now, names),
+                None => self.on_state(rest, payload, retain, now, names),
             },
         }
     }
@@ -138,7 +138,8 @@ impl Network {
         let list = match serde_json::from_slice::<List>(payload) {
             Ok(list) => list,
             Err(error) => {
-                let why = format!("cannot read the list of devices (byte {})", error.column());
+                let at = (error.line(), error.column());
+                let why = format!("cannot read the list of devices (line {}, byte {})", at.0, at.1);
                 self.said.push(Said::Raise(told::list_unread(&self.subject, why)));
                 return;
             }
@@ -241,7 +242,6 @@ impl Network {
     fn on_state(
         &mut self,
         friendly: &str,
-        topic: &str,
         payload: &[u8],
         retain: bool,
         now: UnixMillis,
@@ -252,9 +252,9 @@ impl Network {
         let device = &mut self.devices[*index];
         let subject = || format!("{}: {}", self.subject, device.name);
         let short = payload.len() <= ZIGBEE_STATE_BYTES_MAX;
-        let state = serde_json::from_slice::<Json>(payload).ok().filter(Json::is_object);
-        let Some(state) = state.filter(|_| short) else {
-            let notice = told::state_unread(&subject(), topic, payload);
+        let state = short.then(|| serde_json::from_slice::<Json>(payload).ok()).flatten();
+        let Some(state) = state.filter(Json::is_object) else {
+            let notice = told::state_unread(&subject(), friendly, payload);
             self.said.push(Said::Raise(notice));
             self.said.extend(device.malformed(now, names).map(Said::Group));
             return;
