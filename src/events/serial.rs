@@ -167,7 +167,7 @@ pub fn silent(subject: &str, silence: Silence, line: &str) -> Notice {
             .likely("receive and transmit are swapped")
     } else {
         notice
-            .seen(format!("{} bytes came, but no whole frame among them.", silence.bytes))
+            .seen(format!("{} bytes came, but no frame that can be read.", silence.bytes))
             .likely(format!("the line is not \"{line}\""))
             .likely("the frame in the configuration is not the device's")
     };

@@ -81,6 +81,8 @@ struct Standing {
 
 /// Bytes without a frame for this long are worth a word: no device needs longer for one frame.
 const ENDLESS_AFTER: Duration = Duration::from_secs(30);
+/// Fewer bytes than this may be what stands between frames (the line feed after a carriage return).
+const ENDLESS_BYTES_MIN: u64 = 64;
 /// Questions without an answer before it is told; each is a reading without data at once.
 const ASKED_IN_VAIN: u64 = 3;
 
@@ -173,8 +175,7 @@ impl Intake {
     #[must_use]
     pub fn wake(&self) -> Option<Instant> {
         let silent = self.silent_after.filter(|_| !self.absent).map(|after| self.heard + after);
-        let endless = self.endless.filter(|_| self.ending.last.is_none());
-        let endless = endless.map(|(since, _)| since + ENDLESS_AFTER);
+        let endless = self.endless().map(|(since, _)| since + ENDLESS_AFTER);
         silent.into_iter().chain(endless).min()
     }
 
@@ -187,8 +188,7 @@ impl Intake {
             self.absent();
             self.tell_silence(now);
         }
-        if let Some((since, bytes)) = self.endless
-            && self.ending.last.is_none()
+        if let Some((since, bytes)) = self.endless()
             && now >= since + ENDLESS_AFTER
         {
             self.ending.last = Some(now);
@@ -214,6 +214,11 @@ impl Intake {
     /// Hands out the readings that are ready.
     pub fn take(&mut self) -> std::vec::Drain<'_, Taken> {
         self.ready.drain(..)
+    }
+
+    /// Returns since when bytes come without a frame, and how many, if that is not told yet.
+    fn endless(&self) -> Option<(Instant, u64)> {
+        self.endless.filter(|(_, bytes)| *bytes >= ENDLESS_BYTES_MIN && self.ending.last.is_none())
     }
 
     fn absent(&mut self) {

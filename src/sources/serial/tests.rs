@@ -328,6 +328,20 @@ async fn a_device_that_no_longer_takes_bytes_is_opened_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stray_line_feed_between_frames_is_not_worth_a_word() {
+    let device = Device { framing: Framing::End(b"\r".to_vec()), ..scale() };
+    let (mut far, near) = duplex(64);
+    with(device, [near], |mut world| async move {
+        say(&mut far, "w=1\r").await;
+        say(&mut far, "\n").await;
+        sleep(s(3600.0)).await;
+        assert_eq!(world.next().await, "weight=1e-0");
+        assert!(world.standing().is_empty(), "{:?}", world.standing());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_never_end_a_frame_are_told_and_held_in_bounds() {
     let (mut far, near) = duplex(4096);
     with(scale(), [near], |mut world| async move {

@@ -48,17 +48,19 @@ impl Zigbee2Mqtt {
         loop {
             match mqtt::connect(&self.broker, true).await {
                 Ok(mut session) => {
+                    let began = Instant::now();
                     let ended = self.listen(&mut session, outlet).await;
                     let notice = broker::lost(self.network.subject(), &self.broker, &ended);
                     outlet.events.raise(notice);
-                    // A session that got as far as the list was a good one.
-                    if self.network.listed() {
+                    // A broker that ends every session soon (it refuses a subscription, another
+                    // client has our identifier) is not dialled at full pace for ever.
+                    if began.elapsed() > ZIGBEE_RECONNECT_DELAY_MAX {
                         delay = RECONNECT_DELAY_MIN;
                     }
                 }
                 Err(error) => {
                     let subject = self.network.subject();
-                    outlet.events.raise(broker::not_connected(subject, &self.broker, &error));
+                    broker::tell_not_connected(&outlet.events, subject, &self.broker, &error);
                     self.network.away(outlet.clock.now(), &outlet.points);
                     // There is no session to subscribe with, and being away asks for none.
                     let _ = self.act(outlet).await;
@@ -75,14 +77,14 @@ impl Zigbee2Mqtt {
         if let Err(error) = session.subscribe(&filters).await {
             return error;
         }
-        broker::works_again(&outlet.events, self.network.subject());
         let list_due = Instant::now() + LIST_WITHIN;
-        let mut told = false;
+        let mut settled = false;
         loop {
             let incoming = tokio::select! {
                 incoming = session.next() => incoming,
-                () = sleep_until(list_due), if !told && !self.network.listed() => {
-                    told = true;
+                () = sleep_until(list_due), if !settled => {
+                    settled = true;
+                    broker::works_again(&outlet.events, self.network.subject());
                     self.network.unlisted();
                     self.act(outlet).await;
                     continue;
@@ -98,10 +100,12 @@ impl Zigbee2Mqtt {
                 Err(error) => return error,
             }
             let filters = self.act(outlet).await;
-            if !filters.is_empty()
-                && let Err(error) = session.subscribe(&filters).await
-            {
+            if let Err(error) = session.subscribe(&filters).await {
                 return error;
+            }
+            if !settled && self.network.listed() {
+                settled = true;
+                broker::works_again(&outlet.events, self.network.subject());
             }
         }
     }
