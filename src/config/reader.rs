@@ -1,0 +1,482 @@
+//! The typed reader: a table as the human wrote it, read key by key against its key list. A table
+//! may have a second layer (a template) that answers where the first is silent. Every trouble is
+//! noted with its place and reading goes on, so that one pass finds all of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::events::config as codes;
+use crate::secret::Secret;
+
+use super::fault::Fault;
+use super::findings::{Findings, Plain, Where, key_as_written};
+use super::keys::{self, Key, Keys, Kind};
+use super::layer::{At, Layer, Raw, integer, what_it_is};
+use super::text::Place;
+use super::value;
+
+/// A table with its keys, its place, and where to report.
+#[derive(Debug, Clone)]
+pub struct Table<'a> {
+    /// Where trouble is noted.
+    pub findings: &'a Findings,
+    /// What it is called.
+    pub path: Where,
+    keys: Keys,
+    top: Layer<'a>,
+    below: Option<Layer<'a>>,
+}
+
+impl<'a> Table<'a> {
+    /// Begins to read a table; keys that are not in `keys` are faults. `elsewhere` are lists in
+    /// whose company an unknown key would be known, for the hint.
+    pub fn new(
+        findings: &'a Findings,
+        path: Where,
+        keys: Keys,
+        top: Layer<'a>,
+        below: Option<Layer<'a>>,
+    ) -> Self {
+        let table = Self { findings, path, keys, top, below };
+        for layer in table.layers() {
+            table.refuse_unknown(layer);
+        }
+        table
+    }
+
+    fn layers(&self) -> impl Iterator<Item = Layer<'a>> + use<'a> {
+        std::iter::once(self.top).chain(self.below)
+    }
+
+    /// Returns where the table itself stands.
+    #[must_use]
+    pub fn place(&self) -> Place<'a> {
+        self.top.place
+    }
+
+    /// Returns what the table is called: `device.chiller.points.power`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let dot = if self.path.within.is_empty() { "" } else { "." };
+        format!("{}{dot}{}", self.path.table, self.path.within)
+    }
+
+    fn refuse_unknown(&self, layer: Layer<'a>) {
+        let is_template = layer.text.template.is_some() && self.path.within.is_empty();
+        for (name, place, _) in layer.entries() {
+            let known = keys::find(self.keys, name).is_some();
+            if known && !(is_template && matches!(name, "via" | "template")) {
+                continue;
+            }
+            if is_template && keys::find(keys::TEMPLATE, name).is_some() {
+                continue;
+            }
+            let names: Vec<_> = self.keys.iter().map(|key| key.name).collect();
+            let mut fault = Fault::at(
+                &codes::UNKNOWN_KEY,
+                place,
+                format!("unknown key \"{}\" in {}", name.escape_debug(), self.title()),
+                format!("known here: {}", names.join(", ")),
+            );
+            let near = value::did_you_mean(name, names);
+            if near.is_some_and(|near| matches!(self.key(near).kind, Kind::Secret)) {
+                fault.hide_excerpt();
+            }
+            self.findings.fault(match near {
+                Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
+                None => fault.hint("remove it; fieldgate config schema lists every key"),
+            });
+        }
+    }
+
+    fn key(&self, name: &str) -> &'static Key {
+        // A reader that asks for a key outside its list is a slip of ours that every test of that
+        // table would meet; the first key stands in, so that nobody's gateway falls over it.
+        debug_assert!(keys::find(self.keys, name).is_some(), "{name} is in no key list");
+        keys::find(self.keys, name).unwrap_or(&self.keys[0])
+    }
+
+    /// Returns a value as the parser left it.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<Raw<'a>> {
+        self.layers().find_map(|layer| {
+            let value = layer.table.get(name)?;
+            Some(Raw { value: value.get_ref(), place: Place::new(layer.text, value.span()) })
+        })
+    }
+
+    /// Returns the layers of a sub-table, the written one first.
+    #[must_use]
+    pub fn raw_layers(&self, name: &str) -> Vec<(Place<'a>, Raw<'a>)> {
+        self.layers()
+            .filter_map(|layer| {
+                let (key, value) = layer.table.get_key_value(name)?;
+                let raw = Raw { value: value.get_ref(), place: Place::new(layer.text, value.span()) };
+                Some((Place::new(layer.text, key.span()), raw))
+            })
+            .collect()
+    }
+
+    /// Notes that a value is of the wrong kind.
+    pub fn wrong_type(&self, name: &str, raw: Raw<'a>) {
+        let (takes, example) = self.key(name).kind.takes();
+        let example = match self.key(name).kind {
+            Kind::Choice(words) => words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(" or "),
+            _ => example.to_owned(),
+        };
+        self.findings.fault(
+            Fault::at(
+                &codes::WRONG_TYPE,
+                raw.place,
+                format!("{name} in {} is {}", self.title(), what_it_is(raw.value)),
+                format!("{name} takes {takes}"),
+            )
+            .hint(format!("{name} = {example}")),
+        );
+    }
+
+    /// Notes that a value does not do.
+    pub fn bad(&self, place: Place<'a>, found: impl Into<String>, hint: impl Into<String>) {
+        self.findings.fault(Fault::at(&codes::BAD_VALUE, place, found, "").hint(hint));
+    }
+
+    /// Notes that a key must be there.
+    pub fn missing(&self, name: &str) {
+        let key = self.key(name);
+        self.findings.fault(
+            Fault::at(
+                &codes::MISSING_KEY,
+                self.top.place,
+                format!("{} has no {name}", self.title()),
+                key.help,
+            )
+            .hint(format!("{name} = {}", key.kind.takes().1)),
+        );
+    }
+
+    fn put(&self, name: &str, plain: Plain<'_>, place: Option<Place<'a>>) {
+        self.findings.set(&self.path, name, plain, place);
+    }
+
+    /// Reads text, or its default.
+    pub fn text(&self, name: &str) -> Option<At<'a, &'a str>> {
+        let at = match self.raw(name) {
+            Some(raw) => match raw.value.as_str() {
+                Some(value) => At { value, place: raw.place, spelled: value },
+                None => {
+                    self.wrong_type(name, raw);
+                    return None;
+                }
+            },
+            None => At { value: self.key(name).default?, place: self.top.place, spelled: "" },
+        };
+        let written = self.raw(name).map(|raw| raw.place);
+        self.put(name, Plain::Text(at.value), written);
+        Some(at)
+    }
+
+    /// Reads text that must be there and not be empty.
+    pub fn text_needed(&self, name: &str) -> Option<At<'a, &'a str>> {
+        if self.raw(name).is_none() {
+            self.missing(name);
+            return None;
+        }
+        let at = self.text(name)?;
+        if at.value.trim().is_empty() {
+            self.bad(at.place, format!("{name} in {} is empty", self.title()), self.key(name).help);
+            return None;
+        }
+        Some(at)
+    }
+
+    /// Reads text, parses it, and notes what the parser says.
+    fn parsed<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<(T, Option<Place<'a>>)> {
+        let Some(raw) = self.raw(name) else {
+            let default = self.key(name).default?;
+            return parse(default).ok().map(|value| (value, None));
+        };
+        let Some(text) = raw.value.as_str() else {
+            self.wrong_type(name, raw);
+            return None;
+        };
+        match parse(text) {
+            Ok(value) => Some((value, Some(raw.place))),
+            Err(why) => {
+                let found = format!("{name} = {} does not do", Plain::Text(text));
+                let example = self.key(name).default.map_or(self.key(name).kind.takes().1.to_owned(), |d| format!("\"{d}\""));
+                self.findings.fault(
+                    Fault::at(&codes::BAD_VALUE, raw.place, found, why)
+                        .hint(format!("{name} = {example}")),
+                );
+                None
+            }
+        }
+    }
+
+    /// Reads a duration that may be absent.
+    pub fn duration_if_any(&self, name: &str) -> Option<Duration> {
+        let Kind::Duration(min, max) = self.key(name).kind else { return None };
+        let (duration, place) = self.parsed(name, |text| {
+            let duration = value::duration(text)?;
+            if (min..=max).contains(&duration) {
+                return Ok(duration);
+            }
+            Err(format!(
+                "{name} is from {} to {}",
+                value::show_duration(min),
+                value::show_duration(max)
+            ))
+        })?;
+        self.put(name, Plain::Duration(duration), place);
+        Some(duration)
+    }
+
+    /// Reads a duration that has a default.
+    pub fn duration(&self, name: &str) -> Duration {
+        self.duration_if_any(name).unwrap_or(Duration::from_secs(1))
+    }
+
+    /// Reads a size that has a default.
+    pub fn size(&self, name: &str) -> u64 {
+        let Kind::Size(min, max) = self.key(name).kind else { return 0 };
+        let found = self.parsed(name, |text| {
+            let size = value::size(text)?;
+            if (min..=max).contains(&size) {
+                return Ok(size);
+            }
+            Err(format!("{name} is from {} to {}", value::show_size(min), value::show_size(max)))
+        });
+        let Some((size, place)) = found else { return min };
+        self.put(name, Plain::Size(size), place);
+        size
+    }
+
+    /// Reads one of the words of its kind.
+    pub fn choice(&self, name: &str) -> Option<&'static str> {
+        let Kind::Choice(words) = self.key(name).kind else { return None };
+        let (word, place) = match self.raw(name) {
+            None => (words.iter().find(|word| self.key(name).default == Some(**word)).copied()?, None),
+            Some(raw) => {
+                let Some(text) = raw.value.as_str() else {
+                    self.wrong_type(name, raw);
+                    return None;
+                };
+                let Some(word) = words.iter().find(|word| word.eq_ignore_ascii_case(text)) else {
+                    self.refuse_choice(name, text, words, raw.place);
+                    return None;
+                };
+                (*word, Some(raw.place))
+            }
+        };
+        self.put(name, Plain::Text(word), place);
+        Some(word)
+    }
+
+    fn refuse_choice(&self, name: &str, text: &str, words: &[&str], place: Place<'a>) {
+        let known = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let later = match (name, text) {
+            ("ack", "receiver") | ("full", "thin") => true,
+            ("preset", preset) => ["aws", "azure", "thingsboard", "sparkplug"].contains(&preset),
+            _ => false,
+        };
+        let fault = if later {
+            let found = format!("{name} = \"{text}\" is not in this version");
+            Fault::at(&codes::LATER, place, found, format!("this version does {known}"))
+                .hint(format!("{name} = \"{}\", or remove the key", words[0]))
+        } else {
+            let fault = Fault::at(
+                &codes::BAD_VALUE,
+                place,
+                format!("{name} = {} is not known", Plain::Text(text)),
+                format!("{name} is one of {known}"),
+            );
+            match value::did_you_mean(text, words.iter().copied()) {
+                Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
+                None => fault.hint(format!("{name} = \"{}\"", words[0])),
+            }
+        };
+        self.findings.fault(fault);
+    }
+
+    /// Reads a whole number that may be absent, within the bounds of its kind.
+    pub fn integer<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        let Kind::Integer(min, max) = self.key(name).kind else { return None };
+        let (n, place) = match self.raw(name) {
+            None => (self.key(name).default?.parse().ok()?, None),
+            Some(raw) => {
+                let DeValue::Integer(written) = raw.value else {
+                    self.wrong_type(name, raw);
+                    return None;
+                };
+                match integer(written).filter(|n| (min..=max).contains(n)) {
+                    Some(n) => (n, Some(raw.place)),
+                    None => {
+                        let found = format!("{name} = {written} is out of bounds");
+                        self.bad(raw.place, found, format!("{name} is from {min} to {max}"));
+                        return None;
+                    }
+                }
+            }
+        };
+        self.put(name, Plain::Integer(n), place);
+        T::try_from(n).ok()
+    }
+
+    /// Reads a finite number that may be absent.
+    pub fn number(&self, name: &str) -> Option<At<'a, f64>> {
+        let Some(raw) = self.raw(name) else {
+            let value = self.key(name).default?.parse().ok()?;
+            self.put(name, Plain::Number(value), None);
+            return Some(At { value, place: self.top.place, spelled: "" });
+        };
+        let spelled = match raw.value {
+            DeValue::Integer(n) => n.as_str(),
+            DeValue::Float(n) => n.as_str(),
+            _ => "",
+        };
+        let Some(value) = raw.number() else {
+            self.wrong_type(name, raw);
+            return None;
+        };
+        if !value.is_finite() {
+            let found = format!("{name} = {spelled} is no number to calculate with");
+            self.bad(raw.place, found, format!("{name} = {}", self.key(name).default.unwrap_or("0.1")));
+            return None;
+        }
+        self.put(name, Plain::Number(value), Some(raw.place));
+        Some(At { value, place: raw.place, spelled })
+    }
+
+    /// Reads a path that may be absent; a relative one begins at the folder of its file.
+    pub fn file(&self, name: &str) -> Option<At<'a, PathBuf>> {
+        let (path, at, written) = match self.raw(name) {
+            None => (PathBuf::from(self.key(name).default?), self.top.place, None),
+            Some(raw) => match raw.value.as_str() {
+                Some("") => {
+                    self.bad(raw.place, format!("{name} is empty"), self.key(name).help);
+                    return None;
+                }
+                Some(path) => (raw.place.text.folder.join(path), raw.place, Some(raw.place)),
+                None => {
+                    self.wrong_type(name, raw);
+                    return None;
+                }
+            },
+        };
+        self.put(name, Plain::Path(&path), written);
+        Some(At { value: path, place: at, spelled: "" })
+    }
+
+    /// Reads a list of texts; absent is empty.
+    pub fn texts(&self, name: &str) -> Vec<At<'a, &'a str>> {
+        let Some(raw) = self.raw(name) else { return Vec::new() };
+        let Some(list) = raw.value.as_array() else {
+            self.wrong_type(name, raw);
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in list.iter() {
+            let place = Place::new(raw.place.text, item.span());
+            match item.get_ref().as_str() {
+                Some(value) => texts.push(At { value, place, spelled: value }),
+                None => self.wrong_type(name, Raw { value: item.get_ref(), place }),
+            }
+        }
+        let plain: Vec<String> = texts.iter().map(|at| at.value.to_owned()).collect();
+        self.put(name, Plain::Texts(&plain), Some(raw.place));
+        texts
+    }
+
+    /// Reads a table of texts, in the order of the file; absent is empty.
+    pub fn words(&self, name: &str) -> Vec<(At<'a, &'a str>, At<'a, &'a str>)> {
+        let Some(raw) = self.raw(name) else { return Vec::new() };
+        let Some(layer) = raw.layer(raw.place) else {
+            self.wrong_type(name, raw);
+            return Vec::new();
+        };
+        let path = self.path_to(name);
+        let mut words = Vec::new();
+        for (key, place, raw) in layer.entries() {
+            match raw.value.as_str() {
+                Some(value) => {
+                    self.findings.set(&path, key, Plain::Text(value), Some(raw.place));
+                    let key = At { value: key, place, spelled: key };
+                    words.push((key, At { value, place: raw.place, spelled: value }));
+                }
+                None => self.wrong_type(name, raw),
+            }
+        }
+        words
+    }
+
+    /// Reads a reference to a secret that may be absent.
+    pub fn secret(&self, name: &str) -> Option<Secret> {
+        let raw = self.raw(name)?;
+        let three = "{ file = \"..\" }, { env = \"..\" } or { credential = \"..\" }";
+        if raw.value.as_str().is_some() {
+            // The excerpt would show the secret; the place has to do.
+            let mut fault = Fault::at(
+                &codes::BARE_SECRET,
+                raw.place,
+                format!("{name} in {} is written in the clear", self.title()),
+                "this file is copied, shown and kept; the secret should not be",
+            );
+            fault.hide_excerpt();
+            self.findings.fault(fault.hint(format!("{name} = {three}")));
+            return None;
+        }
+        let Some(layer) = raw.layer(raw.place) else {
+            self.wrong_type(name, raw);
+            return None;
+        };
+        let entries = layer.entries();
+        let [(kind, _, place)] = entries.as_slice() else {
+            self.bad(raw.place, format!("{name} names {} places", entries.len()), format!("{name} = {three}"));
+            return None;
+        };
+        let secret = match (*kind, place.value.as_str()) {
+            (_, Some("")) | (_, None) => None,
+            ("file", Some(path)) => Some(Secret::File(raw.place.text.folder.join(path))),
+            ("env", Some(variable)) => Some(Secret::Env(variable.to_owned())),
+            ("credential", Some(credential)) if !credential.contains('/') => {
+                Some(Secret::Credential(credential.to_owned()))
+            }
+            _ => None,
+        };
+        let Some(secret) = secret else {
+            let found = format!("{name} does not say where the secret is kept");
+            self.bad(raw.place, found, format!("{name} = {three}"));
+            return None;
+        };
+        self.put(name, Plain::Secret(&secret), Some(raw.place));
+        Some(secret)
+    }
+
+    /// Returns the path of a sub-table.
+    #[must_use]
+    pub fn path_to(&self, name: &str) -> Where {
+        let name = key_as_written(name);
+        let within = match self.path.within.as_str() {
+            "" => name,
+            within => format!("{within}.{name}"),
+        };
+        Where { table: self.path.table.clone(), within }
+    }
+
+    /// Begins to read a sub-table that may be absent.
+    pub fn table(&self, name: &str) -> Option<Self> {
+        let Kind::Table(keys) = self.key(name).kind else { return None };
+        let raw = self.raw(name)?;
+        let Some(layer) = raw.layer(raw.place) else {
+            self.wrong_type(name, raw);
+            return None;
+        };
+        Some(Self::new(self.findings, self.path_to(name), keys, layer, None))
+    }
+}
