@@ -1,8 +1,8 @@
 //! Modbus addresses and types as people write them.
 //!
-//! `holding 8` is the protocol address of the Modbus Application Protocol (1.1b3, section 4.4), from
-//! 0. Five and six digits are the numbers of Modicon manuals: the first digit names the table, the
-//! rest counts from 1. `40009` and `400009` and `holding 8` are the same register.
+//! `holding 8` is the protocol address of the Modbus Application Protocol (1.1b3, section 4.4),
+//! from 0. Five and six digits are the numbers of Modicon manuals: the first digit names the table,
+//! the rest counts from 1. `40009` and `400009` and `holding 8` are the same register.
 
 use std::sync::Arc;
 
@@ -181,8 +181,20 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for bad in [
-            "", "8", "holding", "holding 65536", "holding -1", "40000", "400000", "465537", "20001",
-            "4000009", "register 8", "holding 8 9", "holding 0xZZ", "４0009",
+            "",
+            "8",
+            "holding",
+            "holding 65536",
+            "holding -1",
+            "40000",
+            "400000",
+            "465537",
+            "20001",
+            "4000009",
+            "register 8",
+            "holding 8 9",
+            "holding 0xZZ",
+            "４0009",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -191,9 +203,12 @@ mod tests {
 
     #[test]
     fn modicon_numbers_read_back() {
-        for (table, address) in
-            [(Table::Holding, 8), (Table::Input, 9998), (Table::Coil, 9999), (Table::Discrete, 65535)]
-        {
+        for (table, address) in [
+            (Table::Holding, 8),
+            (Table::Input, 9998),
+            (Table::Coil, 9999),
+            (Table::Discrete, 65535),
+        ] {
             assert_eq!(parse(&as_modicon(table, address)), Ok((table, address)));
         }
     }

@@ -10,8 +10,8 @@ use super::address;
 use super::fault::Fault;
 use super::findings::{Plain, Where, key_as_written};
 use super::keys;
+use super::layer::At;
 use super::merge::Named;
-use super::layer::{At};
 use super::reader::Table;
 use super::resolve::{PortUse, Resolver};
 use super::text::Place;
@@ -78,7 +78,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn modbus_device(&mut self, named: &Named<'a>, table: &Table<'a>, via: Option<(Via, Place<'a>)>) {
+    fn modbus_device(
+        &mut self,
+        named: &Named<'a>,
+        table: &Table<'a>,
+        via: Option<(Via, Place<'a>)>,
+    ) {
         let defaults = Defaults {
             every: table.duration("every"),
             order: word_order(table).unwrap_or_default(),
@@ -145,11 +150,20 @@ impl<'a> Resolver<'a> {
                 let Some(line) = self.take_port(&port, PortUse::Modbus(named.name), place) else {
                     return;
                 };
-                (format!("port {port}"), Bus { name: port, link: Link::Rtu(line), devices: Vec::new() }, id)
+                (
+                    format!("port {port}"),
+                    Bus { name: port, link: Link::Rtu(line), devices: Vec::new() },
+                    id,
+                )
             }
             Via::ModbusNet { rtu, host, port, id } => {
-                let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-                let link = if rtu { Link::RtuOverTcp { host, port } } else { Link::Tcp { host, port } };
+                let name = if host.contains(':') {
+                    format!("[{host}]:{port}")
+                } else {
+                    format!("{host}:{port}")
+                };
+                let link =
+                    if rtu { Link::RtuOverTcp { host, port } } else { Link::Tcp { host, port } };
                 (format!("net {name}"), Bus { name, link, devices: Vec::new() }, id)
             }
             _ => return,
@@ -246,7 +260,11 @@ impl<'a> Resolver<'a> {
         }
         if !table_kind.is_bits() && form.width() > defaults.registers_max {
             let found = format!("{} registers do not fit one read", form.width());
-            table.bad(place, found, format!("registers_max of this device is {}", defaults.registers_max));
+            table.bad(
+                place,
+                found,
+                format!("registers_max of this device is {}", defaults.registers_max),
+            );
             return None;
         }
         let name = self.word(at.value);
@@ -311,7 +329,11 @@ impl<'a> Resolver<'a> {
             Form::Bits(_) => self.bits(point, table).map(Form::Bits),
             form => {
                 if let Some(raw) = table.raw("bits") {
-                    table.bad(raw.place, "bits without as = \"bits\"", "as = \"bits\", or remove bits");
+                    table.bad(
+                        raw.place,
+                        "bits without as = \"bits\"",
+                        "as = \"bits\", or remove bits",
+                    );
                 }
                 Some(form)
             }
@@ -331,7 +353,11 @@ impl<'a> Resolver<'a> {
             }
             let word = self.word(name.value);
             if bits.iter().any(|(_, other)| *other == word) {
-                table.bad(name.place, format!("two bits are named \"{word}\""), "a name for each bit");
+                table.bad(
+                    name.place,
+                    format!("two bits are named \"{word}\""),
+                    "a name for each bit",
+                );
             }
             match address::bit(key.value, word) {
                 Some(bit) => bits.push(bit),

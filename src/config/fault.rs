@@ -40,7 +40,7 @@ pub struct Excerpt {
     width: usize,
 }
 
-/// All faults of a configuration that cannot be used, with the warnings that were found beside them.
+/// All faults of a configuration that cannot be used, with the warnings found beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     /// What must be mended, sorted by file and line.

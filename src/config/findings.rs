@@ -1,5 +1,6 @@
-//! What loading collects on its way: faults, warnings, the hash of what is in force, and, when asked
-//! for, every value in force with its origin. One of these exists while a configuration is loaded.
+//! What loading collects on its way: faults, warnings, the hash of what is in force, and, when
+//! asked for, every value in force with its origin. One of these exists while a configuration is
+//! loaded.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -315,6 +316,9 @@ mod tests {
             findings.fault(Fault::of_file(&crate::events::config::SYNTAX, "f", "x", ""));
         }
         let faults = findings.finish().unwrap_err();
-        assert_eq!((faults.faults.len(), faults.count()), (limits::FAULTS_MAX, limits::FAULTS_MAX + 7));
+        assert_eq!(
+            (faults.faults.len(), faults.count()),
+            (limits::FAULTS_MAX, limits::FAULTS_MAX + 7)
+        );
     }
 }

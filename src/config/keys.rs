@@ -1,5 +1,5 @@
-//! Every key there is: its kind, bounds, default and one line of help. The reader finds unknown keys
-//! and defaults here, `config schema` is made from it, and a test holds the annotated example
+//! Every key there is: its kind, bounds, default and one line of help. The reader finds unknown
+//! keys and defaults here, `config schema` is made from it, and a test holds the annotated example
 //! against it; so a key exists once.
 
 use std::time::Duration;
@@ -95,7 +95,11 @@ pub const ROOT: Keys = &[
 
 /// `[gateway]`
 pub const GATEWAY: Keys = &[
-    must("name", Text, "name in topics and batches, and the MQTT client id; default: the host name"),
+    must(
+        "name",
+        Text,
+        "name in topics and batches, and the MQTT client id; default: the host name",
+    ),
     must("site", Text, "free label, sent in meta"),
     must("groups", Texts, "free labels, sent in meta"),
 ];
@@ -108,21 +112,48 @@ pub const PORT: Keys = &[
 
 /// `[device.NAME]` on a Modbus bus.
 pub const MODBUS: Keys = &[
-    must("via", Text, "modbus PORT id N, modbus tcp HOST[:PORT] id N, modbus rtu-over-tcp HOST:PORT id N"),
+    must(
+        "via",
+        Text,
+        "modbus PORT id N, modbus tcp HOST[:PORT] id N, modbus rtu-over-tcp HOST:PORT id N",
+    ),
     must("template", Text, "file with points, scaling and units of this model"),
     or("every", EVERY, "5s", "how often points are read"),
     or("timeout", TIMEOUT, "1s", "longest wait for an answer"),
-    or("pause", Kind::Duration(Duration::ZERO, limits::TIMEOUT_MAX), "0s", "rest this device needs between two requests"),
+    or(
+        "pause",
+        Kind::Duration(Duration::ZERO, limits::TIMEOUT_MAX),
+        "0s",
+        "rest this device needs between two requests",
+    ),
     or("word_order", WORD_ORDER, "ABCD", "order of bytes in values of two registers"),
-    or("gap", Integer(0, limits::MODBUS_REGISTERS_MAX as i64), "10", "unused registers read along to save a request; a request costs about as much as ten"),
-    or("registers_max", Integer(1, limits::MODBUS_REGISTERS_MAX as i64), "125", "registers the device allows in one read"),
+    or(
+        "gap",
+        Integer(0, limits::MODBUS_REGISTERS_MAX as i64),
+        "10",
+        "unused registers read along to save a request; a request costs about as much as ten",
+    ),
+    or(
+        "registers_max",
+        Integer(1, limits::MODBUS_REGISTERS_MAX as i64),
+        "125",
+        "registers the device allows in one read",
+    ),
     must("points", Points(&[MODBUS_POINT]), "what is read, by name"),
 ];
 
 /// `points.NAME` of a Modbus device.
 pub const MODBUS_POINT: Keys = &[
-    must("at", Text, "\"holding 8\" (protocol address, from 0) or \"40009\" (Modicon number, from 1)"),
-    must("as", Text, "bool u16 i16 u32 i32 u64 i64 f32 f64 bcd16 bcd32 text(n) bits; default u16, bool for coils"),
+    must(
+        "at",
+        Text,
+        "\"holding 8\" (protocol address, from 0) or \"40009\" (Modicon number, from 1)",
+    ),
+    must(
+        "as",
+        Text,
+        "bool u16 i16 u32 i32 u64 i64 f32 f64 bcd16 bcd32 text(n) bits; default u16 or bool",
+    ),
     must("bits", Words, "names of single bits of one register: { 0 = \"low_pressure\" }"),
     or("scale", Number, "1", "value = raw * scale + offset"),
     or("offset", Number, "0", "see scale"),
@@ -142,7 +173,11 @@ pub const SERIAL: Keys = &[
     must("format", Choice(&["json"]), "instead of match: frames are JSON objects"),
     must("ask", Text, "sent to ask for a frame"),
     or("every", EVERY, "5s", "how often it is asked"),
-    must("silent_after", Kind::Duration(limits::EVERY_MIN, DAY), "silence after which points are reported without data; default: 3 times every when asked"),
+    must(
+        "silent_after",
+        Kind::Duration(limits::EVERY_MIN, DAY),
+        "silence after which points are reported without data; default: 3 times every when asked",
+    ),
     must("points", Points(&[SERIAL_POINT]), "what is taken from a frame, by name"),
 ];
 
@@ -151,14 +186,26 @@ pub const FRAME: Keys = &[
     must("end", Text, "mark behind a frame"),
     must("start", Text, "mark before a frame; needs end"),
     must("length", Integer(1, limits::SERIAL_FRAME_BYTES_MAX as i64), "bytes of a frame"),
-    must("gap", Kind::Duration(Duration::from_millis(1), Duration::from_secs(60)), "silence behind a frame"),
+    must(
+        "gap",
+        Kind::Duration(Duration::from_millis(1), Duration::from_secs(60)),
+        "silence behind a frame",
+    ),
     must("code", Choice(&["cobs", "slip"]), "byte stuffing: COBS, or SLIP (RFC 1055)"),
-    must("checksum", Choice(&["crc16-modbus", "crc16-ccitt", "crc32", "sum8", "xor8", "nmea"]), "what guards a frame; checked and cut off"),
+    must(
+        "checksum",
+        Choice(&["crc16-modbus", "crc16-ccitt", "crc32", "sum8", "xor8", "nmea"]),
+        "what guards a frame; checked and cut off",
+    ),
 ];
 
 /// `points.NAME` of a serial device.
 pub const SERIAL_POINT: Keys = &[
-    must("key", Text, "group of match, or path in the JSON object (sensor.temp); default: the point's name"),
+    must(
+        "key",
+        Text,
+        "group of match, or path in the JSON object (sensor.temp); default: the point's name",
+    ),
     must("as", Choice(&["number", "bool", "text", "any"]), "default: number, any for JSON"),
     or("scale", Number, "1", "value = raw * scale + offset"),
     or("offset", Number, "0", "see scale"),
@@ -197,10 +244,25 @@ pub const COAP_CLIENT: Keys = &[
 /// `[buffer]`
 pub const BUFFER: Keys = &[
     or("path", File, "/var/lib/fieldgate/buffer.db", "database file"),
-    or("keep", Kind::Duration(Duration::from_secs(60), YEARS), "30d", "age after which data is dropped"),
-    or("max", Size(limits::BUFFER_BYTES_MIN, limits::BUFFER_BYTES_MAX), "2GiB", "bytes after which data is dropped, oldest first"),
+    or(
+        "keep",
+        Kind::Duration(Duration::from_secs(60), YEARS),
+        "30d",
+        "age after which data is dropped",
+    ),
+    or(
+        "max",
+        Size(limits::BUFFER_BYTES_MIN, limits::BUFFER_BYTES_MAX),
+        "2GiB",
+        "bytes after which data is dropped, oldest first",
+    ),
     or("full", Choice(&["drop-oldest"]), "drop-oldest", "what is dropped when the buffer is full"),
-    or("commit", Kind::Duration(limits::COMMIT_MIN, limits::COMMIT_MAX), "1s", "what a power cut may cost at most"),
+    or(
+        "commit",
+        Kind::Duration(limits::COMMIT_MIN, limits::COMMIT_MAX),
+        "1s",
+        "what a power cut may cost at most",
+    ),
 ];
 
 /// `[uplink.NAME]`
@@ -209,7 +271,12 @@ pub const UPLINK: Keys = &[
     must("url", Text, "mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"),
     must("auth", Table(AUTH), "user and password, or client certificate and key"),
     must("ca", File, "PEM file with the CAs to trust; default: the system's"),
-    or("keep_alive", Kind::Duration(Duration::from_secs(5), Duration::from_secs(18 * 3600)), "60s", "longest silence towards the broker"),
+    or(
+        "keep_alive",
+        Kind::Duration(Duration::from_secs(5), Duration::from_secs(18 * 3600)),
+        "60s",
+        "longest silence towards the broker",
+    ),
     must("batch", Table(BATCH), "when and how batches are sealed"),
     or("ack", Choice(&["broker"]), "broker", "who frees a batch: the broker's PUBACK"),
 ];
@@ -224,9 +291,24 @@ pub const AUTH: Keys = &[
 
 /// `batch`
 pub const BATCH: Keys = &[
-    or("max_age", Kind::Duration(Duration::from_millis(100), DAY), "10s", "longest time a reading waits for its batch"),
-    or("max_readings", Integer(1, limits::BATCH_READINGS_MAX as i64), "50000", "readings that fill a batch"),
-    or("max_bytes", Size(4096, limits::BATCH_BYTES_MAX as u64), "512KiB", "bytes of a whole payload"),
+    or(
+        "max_age",
+        Kind::Duration(Duration::from_millis(100), DAY),
+        "10s",
+        "longest time a reading waits for its batch",
+    ),
+    or(
+        "max_readings",
+        Integer(1, limits::BATCH_READINGS_MAX as i64),
+        "50000",
+        "readings that fill a batch",
+    ),
+    or(
+        "max_bytes",
+        Size(4096, limits::BATCH_BYTES_MAX as u64),
+        "512KiB",
+        "bytes of a whole payload",
+    ),
     or("compress", Choice(&["none", "zlib", "zstd"]), "zlib", "how bodies are compressed"),
 ];
 
@@ -236,6 +318,21 @@ pub const TEMPLATE: Keys = &[
     must("manufacturer", Text, "who makes it"),
     must("protocol", Choice(&["modbus", "serial"]), "how it is spoken to"),
 ];
+
+/// Says to what kind of device or source a key belongs, for one who wrote it at another.
+#[must_use]
+pub fn belongs_to(name: &str) -> Option<&'static str> {
+    let lists: [(&str, Keys); 7] = [
+        ("a Modbus device", MODBUS),
+        ("a serial device", SERIAL),
+        ("a point of a Modbus device", MODBUS_POINT),
+        ("a point of a serial device", SERIAL_POINT),
+        ("a zigbee2mqtt source", ZIGBEE),
+        ("a CoAP listener", COAP_LISTEN),
+        ("a CoAP client", COAP_CLIENT),
+    ];
+    lists.into_iter().find(|(_, keys)| find(keys, name).is_some()).map(|(kind, _)| kind)
+}
 
 /// Finds a key by its name.
 #[must_use]

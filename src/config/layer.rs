@@ -1,4 +1,4 @@
-//! A table of one file as the parser left it: entries in the order of the file, each with its place.
+//! A table of one file as the parser left it: entries in the order of the file, with their places.
 
 use toml::de::{DeTable, DeValue};
 
@@ -43,7 +43,8 @@ impl<'a> Layer<'a> {
             .table
             .iter()
             .map(|(key, value)| {
-                let raw = Raw { value: value.get_ref(), place: Place::new(self.text, value.span()) };
+                let raw =
+                    Raw { value: value.get_ref(), place: Place::new(self.text, value.span()) };
                 (key.get_ref().as_ref(), Place::new(self.text, key.span()), raw)
             })
             .collect();

@@ -1,19 +1,21 @@
 //! The configuration: as typed by a human, then resolved into the settings of the rooms.
 //!
 //! Two steps. First the files become one document of spanned TOML tables: the main file and
-//! `conf.d/*.toml` beside it, sorted by name ([`text`], [`merge`], [`template`]). Then a typed reader
-//! ([`reader`]) walks it by the key lists of [`keys`] and builds the settings ([`resolve`] and its
-//! siblings). Every trouble is noted with file, line and column and reading goes on, so one pass
-//! finds all of it; a file that is no TOML is told first, because what else it means is a guess.
+//! `conf.d/*.toml` beside it, sorted by name (`text`, `files`, `merge`, `template`). Then a typed
+//! reader (`reader`) walks it by the lists of [`keys`] and builds the settings (`resolve` and its
+//! siblings: `device`, `serial`, `network`). Every trouble is noted with file, line and column and
+//! reading goes on, so one pass finds all of it; a file that is no TOML is told first, because what
+//! else it means is a guess.
 //!
-//! Reading by hand instead of deriving: serde stops at the first fault, loses the place inside tagged
-//! and flattened types, and cannot tell a default from a written value. It costs the key lists,
-//! which pay for themselves as schema, documentation and spelling aid.
+//! Reading by hand instead of deriving: serde stops at the first fault, loses the place inside
+//! tagged and flattened types, and cannot tell a default from a written value. It costs the key
+//! lists, which pay for themselves as schema, documentation and spelling aid.
 //!
 //! Nothing here opens a port or a file other than the configuration's own; `check` is this code and
 //! nothing else.
 
 pub mod address;
+mod compound;
 mod device;
 pub mod fault;
 mod files;
@@ -132,7 +134,8 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
     read_conf_d(&mut texts, &findings);
     let roots: Vec<_> = texts.iter().map(|text| parse(text, &findings)).collect();
     let is_sound = roots.iter().all(Option::is_some) && findings.is_clean();
-    let files: Vec<_> = texts.iter().zip(&roots).filter_map(|(t, r)| Some((t, r.as_ref()?))).collect();
+    let files: Vec<_> =
+        texts.iter().zip(&roots).filter_map(|(t, r)| Some((t, r.as_ref()?))).collect();
 
     let template_texts = read_templates(&files, &findings);
     let template_roots: Vec<_> = template_texts.iter().map(|text| parse(text, &findings)).collect();

@@ -12,8 +12,8 @@ use crate::store::settings::Seal;
 use super::fault::Fault;
 use super::findings::{Plain, Where, key_as_written};
 use super::keys;
-use super::merge::{Document, Named};
 use super::layer::Layer;
+use super::merge::{Document, Named};
 use super::reader::Table;
 use super::resolve::Resolver;
 use super::text::Place;
@@ -345,4 +345,3 @@ fn refuse_without_tls(table: &Table<'_>, key: &str, _url: Place<'_>) {
         );
     }
 }
-

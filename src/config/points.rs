@@ -37,7 +37,10 @@ impl<'a> Table<'a> {
                 let written = layers.iter().find_map(|layer| {
                     let (key, value) = layer.table.get_key_value(name)?;
                     let place = Place::new(layer.text, value.span());
-                    Some((Place::new(layer.text, key.span()), Raw { value: value.get_ref(), place }))
+                    Some((
+                        Place::new(layer.text, key.span()),
+                        Raw { value: value.get_ref(), place },
+                    ))
                 });
                 let (key_place, top) = written.unwrap_or((place, raw));
                 let below = (layers.len() > 1 && key_place.text.template.is_none())
@@ -45,7 +48,8 @@ impl<'a> Table<'a> {
                     .flatten()
                     .and_then(|(key, value)| {
                         let text = layers.last()?.text;
-                        let raw = Raw { value: value.get_ref(), place: Place::new(text, value.span()) };
+                        let raw =
+                            Raw { value: value.get_ref(), place: Place::new(text, value.span()) };
                         raw.layer(Place::new(text, key.span()))
                     });
                 points.extend(self.point(keys, name, (key_place, top), below));

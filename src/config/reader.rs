@@ -8,7 +8,6 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::events::config as codes;
-use crate::secret::Secret;
 
 use super::fault::Fault;
 use super::findings::{Findings, Plain, Where, key_as_written};
@@ -86,9 +85,17 @@ impl<'a> Table<'a> {
             }
             self.findings.fault(match near {
                 Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
-                None => fault.hint("remove it; fieldgate config schema lists every key"),
+                None => match keys::belongs_to(name).filter(|_| self.has_kinds()) {
+                    Some(kind) => fault.hint(format!("remove it; {name} belongs to {kind}")),
+                    None => fault.hint("remove it; fieldgate config schema lists every key"),
+                },
             });
         }
+    }
+
+    /// Whether this is a table whose keys depend on how it is reached.
+    fn has_kinds(&self) -> bool {
+        self.path.table.starts_with("device.") || self.path.table.starts_with("source.")
     }
 
     fn key(&self, name: &str) -> &'static Key {
@@ -113,7 +120,8 @@ impl<'a> Table<'a> {
         self.layers()
             .filter_map(|layer| {
                 let (key, value) = layer.table.get_key_value(name)?;
-                let raw = Raw { value: value.get_ref(), place: Place::new(layer.text, value.span()) };
+                let raw =
+                    Raw { value: value.get_ref(), place: Place::new(layer.text, value.span()) };
                 Some((Place::new(layer.text, key.span()), raw))
             })
             .collect()
@@ -123,7 +131,9 @@ impl<'a> Table<'a> {
     pub fn wrong_type(&self, name: &str, raw: Raw<'a>) {
         let (takes, example) = self.key(name).kind.takes();
         let example = match self.key(name).kind {
-            Kind::Choice(words) => words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(" or "),
+            Kind::Choice(words) => {
+                words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(" or ")
+            }
             _ => example.to_owned(),
         };
         self.findings.fault(
@@ -156,7 +166,8 @@ impl<'a> Table<'a> {
         );
     }
 
-    fn put(&self, name: &str, plain: Plain<'_>, place: Option<Place<'a>>) {
+    /// Notes a value in force; `place` is `None` for a default.
+    pub fn put(&self, name: &str, plain: Plain<'_>, place: Option<Place<'a>>) {
         self.findings.set(&self.path, name, plain, place);
     }
 
@@ -209,7 +220,10 @@ impl<'a> Table<'a> {
             Ok(value) => Some((value, Some(raw.place))),
             Err(why) => {
                 let found = format!("{name} = {} does not do", Plain::Text(text));
-                let example = self.key(name).default.map_or(self.key(name).kind.takes().1.to_owned(), |d| format!("\"{d}\""));
+                let example = self
+                    .key(name)
+                    .default
+                    .map_or(self.key(name).kind.takes().1.to_owned(), |d| format!("\"{d}\""));
                 self.findings.fault(
                     Fault::at(&codes::BAD_VALUE, raw.place, found, why)
                         .hint(format!("{name} = {example}")),
@@ -261,7 +275,9 @@ impl<'a> Table<'a> {
     pub fn choice(&self, name: &str) -> Option<&'static str> {
         let Kind::Choice(words) = self.key(name).kind else { return None };
         let (word, place) = match self.raw(name) {
-            None => (words.iter().find(|word| self.key(name).default == Some(**word)).copied()?, None),
+            None => {
+                (words.iter().find(|word| self.key(name).default == Some(**word)).copied()?, None)
+            }
             Some(raw) => {
                 let Some(text) = raw.value.as_str() else {
                     self.wrong_type(name, raw);
@@ -346,7 +362,11 @@ impl<'a> Table<'a> {
         };
         if !value.is_finite() {
             let found = format!("{name} = {spelled} is no number to calculate with");
-            self.bad(raw.place, found, format!("{name} = {}", self.key(name).default.unwrap_or("0.1")));
+            self.bad(
+                raw.place,
+                found,
+                format!("{name} = {}", self.key(name).default.unwrap_or("0.1")),
+            );
             return None;
         }
         self.put(name, Plain::Number(value), Some(raw.place));
@@ -371,91 +391,6 @@ impl<'a> Table<'a> {
         };
         self.put(name, Plain::Path(&path), written);
         Some(At { value: path, place: at, spelled: "" })
-    }
-
-    /// Reads a list of texts; absent is empty.
-    pub fn texts(&self, name: &str) -> Vec<At<'a, &'a str>> {
-        let Some(raw) = self.raw(name) else { return Vec::new() };
-        let Some(list) = raw.value.as_array() else {
-            self.wrong_type(name, raw);
-            return Vec::new();
-        };
-        let mut texts = Vec::new();
-        for item in list.iter() {
-            let place = Place::new(raw.place.text, item.span());
-            match item.get_ref().as_str() {
-                Some(value) => texts.push(At { value, place, spelled: value }),
-                None => self.wrong_type(name, Raw { value: item.get_ref(), place }),
-            }
-        }
-        let plain: Vec<String> = texts.iter().map(|at| at.value.to_owned()).collect();
-        self.put(name, Plain::Texts(&plain), Some(raw.place));
-        texts
-    }
-
-    /// Reads a table of texts, in the order of the file; absent is empty.
-    pub fn words(&self, name: &str) -> Vec<(At<'a, &'a str>, At<'a, &'a str>)> {
-        let Some(raw) = self.raw(name) else { return Vec::new() };
-        let Some(layer) = raw.layer(raw.place) else {
-            self.wrong_type(name, raw);
-            return Vec::new();
-        };
-        let path = self.path_to(name);
-        let mut words = Vec::new();
-        for (key, place, raw) in layer.entries() {
-            match raw.value.as_str() {
-                Some(value) => {
-                    self.findings.set(&path, key, Plain::Text(value), Some(raw.place));
-                    let key = At { value: key, place, spelled: key };
-                    words.push((key, At { value, place: raw.place, spelled: value }));
-                }
-                None => self.wrong_type(name, raw),
-            }
-        }
-        words
-    }
-
-    /// Reads a reference to a secret that may be absent.
-    pub fn secret(&self, name: &str) -> Option<Secret> {
-        let raw = self.raw(name)?;
-        let three = "{ file = \"..\" }, { env = \"..\" } or { credential = \"..\" }";
-        if raw.value.as_str().is_some() {
-            // The excerpt would show the secret; the place has to do.
-            let mut fault = Fault::at(
-                &codes::BARE_SECRET,
-                raw.place,
-                format!("{name} in {} is written in the clear", self.title()),
-                "this file is copied, shown and kept; the secret should not be",
-            );
-            fault.hide_excerpt();
-            self.findings.fault(fault.hint(format!("{name} = {three}")));
-            return None;
-        }
-        let Some(layer) = raw.layer(raw.place) else {
-            self.wrong_type(name, raw);
-            return None;
-        };
-        let entries = layer.entries();
-        let [(kind, _, place)] = entries.as_slice() else {
-            self.bad(raw.place, format!("{name} names {} places", entries.len()), format!("{name} = {three}"));
-            return None;
-        };
-        let secret = match (*kind, place.value.as_str()) {
-            (_, Some("")) | (_, None) => None,
-            ("file", Some(path)) => Some(Secret::File(raw.place.text.folder.join(path))),
-            ("env", Some(variable)) => Some(Secret::Env(variable.to_owned())),
-            ("credential", Some(credential)) if !credential.contains('/') => {
-                Some(Secret::Credential(credential.to_owned()))
-            }
-            _ => None,
-        };
-        let Some(secret) = secret else {
-            let found = format!("{name} does not say where the secret is kept");
-            self.bad(raw.place, found, format!("{name} = {three}"));
-            return None;
-        };
-        self.put(name, Plain::Secret(&secret), Some(raw.place));
-        Some(secret)
     }
 
     /// Returns the path of a sub-table.

@@ -14,8 +14,8 @@ use crate::sources::modbus::settings::Bus;
 use super::fault::Fault;
 use super::findings::{Findings, Plain, Where};
 use super::keys;
-use super::merge::{Document, Named};
 use super::layer::{At, Layer};
+use super::merge::{Document, Named};
 use super::reader::Table;
 use super::text::{Place, Text};
 use super::{Deadband, Gateway, SourceSettings, value};
@@ -165,12 +165,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Takes a port for a device. Notes a port that does not exist or is taken.
-    pub fn take_port(
-        &mut self,
-        name: &str,
-        by: PortUse<'a>,
-        via: Place<'a>,
-    ) -> Option<SerialLine> {
+    pub fn take_port(&mut self, name: &str, by: PortUse<'a>, via: Place<'a>) -> Option<SerialLine> {
         let Some(port) = self.ports.get_mut(name) else {
             let names: Vec<_> = self.ports.keys().copied().collect();
             let fault = Fault::at(

@@ -23,13 +23,8 @@ pub struct Scaling {
 
 /// Reads the four keys; for what is no number they are faults.
 pub fn read(table: &Table<'_>, is_number: bool) -> Scaling {
-    let mut scaling = Scaling {
-        scale: 1.0,
-        offset: 0.0,
-        decimals: None,
-        natural_decimals: None,
-        deadband: None,
-    };
+    let mut scaling =
+        Scaling { scale: 1.0, offset: 0.0, decimals: None, natural_decimals: None, deadband: None };
     if !is_number {
         refuse(table);
         return scaling;

@@ -128,7 +128,8 @@ pub fn all_keys() -> Vec<(&'static str, &'static str)> {
         ("auth and batch", keys::AUTH),
     ];
     let batch = keys::BATCH.iter().map(|key| ("batch", key.name));
-    let rest = tables.into_iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, key)));
+    let rest =
+        tables.into_iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, key)));
     rest.filter(|(_, key)| !matches!(key.kind, Kind::Later(_)))
         .map(|(table, key)| (table, key.name))
         .chain(batch)

@@ -13,8 +13,8 @@ use super::SourceSettings;
 use super::fault::Fault;
 use super::findings::Plain;
 use super::keys;
+use super::layer::At;
 use super::merge::Named;
-use super::layer::{At};
 use super::reader::Table;
 use super::resolve::{PortUse, Resolver};
 use super::scaling;
@@ -75,13 +75,7 @@ impl<'a> Resolver<'a> {
                 match Regex::new(at.value) {
                     Ok(regex) => Some(Parse::Match(regex)),
                     Err(error) => {
-                        let why = error.to_string();
-                        let why = why.lines().last().unwrap_or_default();
-                        let why = why.strip_prefix("error: ").unwrap_or(why).to_owned();
-                        self.findings.fault(
-                            Fault::at(&codes::BAD_MATCH, at.place, "match is no regular expression", why)
-                                .hint("in single quotes a backslash needs no second one: '(?<weight>\\d+)'"),
-                        );
+                        self.refuse_match(at.place, &error);
                         None
                     }
                 }
@@ -104,6 +98,17 @@ impl<'a> Resolver<'a> {
                 None
             }
         }
+    }
+
+    fn refuse_match(&self, place: Place<'a>, error: &regex::Error) {
+        let why = error.to_string();
+        let why = why.lines().last().unwrap_or_default();
+        let why = why.strip_prefix("error: ").unwrap_or(why).to_owned();
+        let found = "match is no regular expression";
+        self.findings.fault(
+            Fault::at(&codes::BAD_MATCH, place, found, why)
+                .hint("in single quotes a backslash stands alone: '(?<weight>\\d+)'"),
+        );
     }
 
     fn serial_point(

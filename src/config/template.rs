@@ -55,7 +55,9 @@ pub fn find(
     );
     Err(match value::did_you_mean(name, known.iter().map(String::as_str)) {
         Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
-        None => fault.hint(format!("templates/{} beside the configuration", value::legal_name(&file))),
+        None => {
+            fault.hint(format!("templates/{} beside the configuration", value::legal_name(&file)))
+        }
     })
 }
 

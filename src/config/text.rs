@@ -49,7 +49,7 @@ impl Text {
     /// Reads a file of at most `bytes_max` bytes.
     ///
     /// # Errors
-    /// A fault in words when it cannot be read, is no plain file, is too large, or is no UTF-8 text.
+    /// A fault in words when it cannot be read, is no plain file, is too large, or is no UTF-8.
     pub fn read(path: &Path, bytes_max: usize) -> Result<Self, Fault> {
         let name: Arc<str> = path.to_string_lossy().into();
         let fail = |found: &str, why: &str, hint: &str| {
@@ -169,7 +169,7 @@ fn in_words(error: &std::io::Error) -> (&'static str, &'static str, &'static str
     match error.kind() {
         std::io::ErrorKind::NotFound => (
             "there is no such file",
-            "the configuration is looked for at /etc/fieldgate/fieldgate.toml unless --config says otherwise",
+            "unless --config says otherwise it is looked for at /etc/fieldgate/fieldgate.toml",
             "fieldgate check --config FILE",
         ),
         std::io::ErrorKind::PermissionDenied => (

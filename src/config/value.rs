@@ -1,5 +1,5 @@
-//! Values as people write them: durations, sizes, URLs, names. Parsing is all there is here; where a
-//! value stood and what to say about it is the reader's business.
+//! Values as people write them: durations, sizes, URLs, names. Parsing is all there is here; where
+//! a value stood and what to say about it is the reader's business.
 
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
         return Err("a number needs its unit: ms, s, m, h or d");
     }
-    humantime::parse_duration(text.trim())
-        .map_err(|_| "a duration is a number with its unit: \"500ms\", \"5s\", \"10m\", \"2h\", \"30d\"")
+    humantime::parse_duration(text.trim()).map_err(
+        |_| "a duration is a number with its unit: \"500ms\", \"5s\", \"10m\", \"2h\", \"30d\"",
+    )
 }
 
 /// Returns a duration as people write it.
@@ -88,7 +89,8 @@ pub fn host_and_port(text: &str, default: Option<u16>) -> Result<(String, u16), 
         Some(rest) => {
             let (host, rest) =
                 rest.split_once(']').ok_or("the bracket before the address is not closed")?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| format!("[{host}] is no IPv6 address"))?;
+            host.parse::<std::net::Ipv6Addr>()
+                .map_err(|_| format!("[{host}] is no IPv6 address"))?;
             (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some(rest)))
         }
         None if text.matches(':').count() > 1 => {
@@ -130,9 +132,8 @@ pub struct BrokerUrl {
 /// # Errors
 /// Says what would do.
 pub fn broker_url(text: &str) -> Result<BrokerUrl, String> {
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or("a broker's url begins with mqtt:// or mqtts://")?;
+    let (scheme, rest) =
+        text.split_once("://").ok_or("a broker's url begins with mqtt:// or mqtts://")?;
     let tls = match scheme {
         "mqtt" | "tcp" => false,
         "mqtts" | "ssl" | "tls" => true,
@@ -156,9 +157,7 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
     known
         .into_iter()
         .map(|known| (strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase()), known))
-        .filter(|(distance, known)| {
-            *distance <= far || (word.len() > 2 && known.starts_with(word))
-        })
+        .filter(|(distance, known)| *distance <= far || (word.len() > 2 && known.starts_with(word)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }
@@ -199,7 +198,9 @@ mod tests {
         assert_eq!(host_and_port("a.b:502", None), Ok(("a.b".to_owned(), 502)));
         assert_eq!(host_and_port("[fd00::7]:5", None), Ok(("fd00::7".to_owned(), 5)));
         assert_eq!(host_and_port("[fd00::7]", Some(9)), Ok(("fd00::7".to_owned(), 9)));
-        for bad in ["", ":502", "a:", "a:0", "a:65536", "fd00::7", "[fd00::7", "[x]:1", "[::1]5x", "a b"] {
+        for bad in
+            ["", ":502", "a:", "a:0", "a:65536", "fd00::7", "[fd00::7", "[x]:1", "[::1]5x", "a b"]
+        {
             assert!(host_and_port(bad, Some(1)).is_err(), "{bad}");
         }
         assert!(host_and_port("a", None).is_err());

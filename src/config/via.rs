@@ -79,7 +79,7 @@ pub fn source(text: &str) -> Result<Via, String> {
             if address.parse::<std::net::IpAddr>().is_ok() {
                 format!("the port is missing: \"coap listen {address}:5683\"")
             } else {
-                format!("\"{address}\" is no address and port to listen on; write 0.0.0.0:5683 or [::]:5683")
+                format!("\"{address}\" is no address and port; write 0.0.0.0:5683 or [::]:5683")
             }
         }),
         ["coap", "listen"] => {
@@ -132,7 +132,12 @@ pub fn prefix(text: &str) -> Option<(std::net::IpAddr, u8)> {
 pub fn last_part(url: &str) -> &str {
     let path = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = path.split('?').next().unwrap_or_default();
-    path.split_once('/').map_or("", |(_, path)| path).trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    path.split_once('/')
+        .map_or("", |(_, path)| path)
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -141,7 +146,8 @@ mod tests {
 
     #[test]
     fn devices_are_reached_over_lines_and_networks() {
-        let net = |rtu, host: &str, port, id| Via::ModbusNet { rtu, host: host.to_owned(), port, id };
+        let net =
+            |rtu, host: &str, port, id| Via::ModbusNet { rtu, host: host.to_owned(), port, id };
         assert_eq!(device("modbus tcp 10.0.0.1 id 0"), Ok(net(false, "10.0.0.1", 502, 0)));
         assert_eq!(device("modbus tcp plc:1502 id 9"), Ok(net(false, "plc", 1502, 9)));
         assert_eq!(device("modbus rtu-over-tcp [::1]:4001 id 9"), Ok(net(true, "::1", 4001, 9)));
@@ -151,9 +157,20 @@ mod tests {
         );
         assert_eq!(device("serial a"), Ok(Via::Serial { port: "a".to_owned() }));
         for bad in [
-            "", "modbus", "modbus a", "modbus a id", "modbus a id 0", "modbus a id 256",
-            "modbus a id x", "modbus a 1", "modbus rtu-over-tcp h id 1", "modbus tcp id 1",
-            "serial", "serial a b", "can0", "coap coap://h/a",
+            "",
+            "modbus",
+            "modbus a",
+            "modbus a id",
+            "modbus a id 0",
+            "modbus a id 256",
+            "modbus a id x",
+            "modbus a 1",
+            "modbus rtu-over-tcp h id 1",
+            "modbus tcp id 1",
+            "serial",
+            "serial a b",
+            "can0",
+            "coap coap://h/a",
         ] {
             assert!(device(bad).is_err(), "{bad}");
         }
@@ -165,8 +182,17 @@ mod tests {
         assert!(matches!(source("coap listen [::]:5683"), Ok(Via::CoapListen(_))));
         assert!(matches!(source("coap coap://[fd00::7]/sensors"), Ok(Via::CoapClient(_))));
         for bad in [
-            "", "coap", "coap listen", "coap listen 0.0.0.0", "coap listen x:1", "coap coaps://h/",
-            "coap http://h/", "coap coap://", "zigbee2mqtt", "zigbee2mqtt localhost", "modbus a id 1",
+            "",
+            "coap",
+            "coap listen",
+            "coap listen 0.0.0.0",
+            "coap listen x:1",
+            "coap coaps://h/",
+            "coap http://h/",
+            "coap coap://",
+            "zigbee2mqtt",
+            "zigbee2mqtt localhost",
+            "modbus a id 1",
         ] {
             assert!(source(bad).is_err(), "{bad}");
         }

@@ -58,8 +58,8 @@ pub static WRONG_TYPE: Code = Code {
     id: "FG-C04",
     title: "wrong kind of value",
     about: "The key is known but its value is of another kind: a number where text belongs, text \
-            where a table belongs. Durations and sizes are text with their unit (\"5s\", \"2GiB\"), \
-            so that nobody has to guess what a naked number counts.",
+            where a table belongs. Durations and sizes are text with their unit (\"5s\", \
+            \"2GiB\"), so that nobody has to guess what a naked number counts.",
 };
 /// Right kind, impossible value.
 pub static BAD_VALUE: Code = Code {
@@ -132,8 +132,8 @@ pub static BAD_ADDRESS: Code = Code {
     title: "no Modbus address",
     about: "Modbus addresses are written in two ways: as table and protocol address from 0 \
             (\"holding 8\"), or as the five- or six-digit number of Modicon manuals from 1 \
-            (\"40009\", \"400009\"). Both name the same register here; fieldgate check prints both, \
-            so that it can be compared with the manual.",
+            (\"40009\", \"400009\"). Both name the same register here; fieldgate check prints \
+            both, so that it can be compared with the manual.",
 };
 /// A regular expression that is none, or lacks a group.
 pub static BAD_MATCH: Code = Code {
@@ -182,7 +182,8 @@ pub static UNSTABLE_PATH: Code = Code {
     title: "port path may move",
     about: "Linux numbers /dev/ttyUSB and /dev/ttyACM in the order in which adapters appear, so \
             after a restart or a replugged cable the same path can be another adapter. The links \
-            in /dev/serial/by-id carry the adapter's own name and stay; fieldgate ports lists them.",
+            in /dev/serial/by-id carry the adapter's own name and stay; fieldgate ports lists \
+            them.",
 };
 /// Nothing is sent.
 pub static NO_UPLINK: Code = Code {
