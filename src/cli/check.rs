@@ -130,7 +130,8 @@ fn device_lines(device: &Device, all_points: bool, lines: &mut Vec<String>) -> u
         _ => 1,
     };
     let points = device.points.iter().map(|point| count(&point.form)).sum();
-    lines.push(format!("  {}  id {}  {points} points", device.name, device.id));
+    let many = if points == 1 { "point" } else { "points" };
+    lines.push(format!("  {}  id {}  {points} {many}", device.name, device.id));
     let shown = if all_points { device.points.len() } else { POINTS_SHOWN };
     let width = device.points.iter().take(shown).map(|p| p.name.chars().count()).max().unwrap_or(0);
     for point in device.points.iter().take(shown) {

@@ -100,9 +100,7 @@ impl<'a> Resolver<'a> {
             points: Vec::new(),
         };
         let points = table.points(keys::MODBUS_POINT);
-        if points.is_empty() && table.raw("template").is_none() {
-            table.missing("points");
-        }
+        table.needs_points();
         let mut without_decimals = Vec::new();
         let mut readings = 0;
         device.points.reserve_exact(points.len());
@@ -137,7 +135,7 @@ impl<'a> Resolver<'a> {
             Fault::at(
                 &codes::NO_DECIMALS,
                 first.place,
-                format!("{device}: {}{more} without decimals", named.join(", ")),
+                format!("device {device}: no decimals for {}{more}", named.join(", ")),
                 "unrounded floats take five times the space on disk and on the wire",
             )
             .hint("decimals = 2"),

@@ -84,6 +84,9 @@ pub fn parse<'a>(text: &'a Text, findings: &Findings) -> Option<DeTable<'a>> {
         if std::mem::replace(&mut last_line, line) != line {
             findings.fault(syntax_fault(text, span, error.message()));
         }
+        if is_yaml(text.line(line)) {
+            break;
+        }
     }
     None
 }
@@ -108,7 +111,7 @@ fn syntax_fault(text: &Text, span: std::ops::Range<usize>, message: &str) -> Fau
         () if message.contains("recursion") => {
             ("tables stand at most three deep here", "look at fieldgate config schema")
         }
-        () if line.trim_start().starts_with("- ") || line.trim_end().ends_with(':') => {
+        () if is_yaml(line) => {
             ("this looks like YAML", "TOML writes [device.NAME] and key = value")
         }
         () if message.contains("escape") => {
@@ -121,6 +124,10 @@ fn syntax_fault(text: &Text, span: std::ops::Range<usize>, message: &str) -> Fau
         fault.hide_excerpt();
     }
     fault.hint(hint)
+}
+
+fn is_yaml(line: &str) -> bool {
+    line.trim_start().starts_with("- ") || line.trim_end().ends_with(':')
 }
 
 /// Reads the templates that devices name, each once.

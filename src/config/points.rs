@@ -58,6 +58,14 @@ impl<'a> Table<'a> {
         points
     }
 
+    /// Notes that there are no points at all.
+    pub fn needs_points(&self) {
+        let is_empty = |raw: Raw<'a>| raw.value.as_table().is_some_and(|table| table.is_empty());
+        if self.raw("template").is_none() && self.raw("points").is_none_or(is_empty) {
+            self.missing("points");
+        }
+    }
+
     fn point(
         &self,
         keys: Keys,

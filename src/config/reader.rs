@@ -64,33 +64,39 @@ impl<'a> Table<'a> {
 
     fn refuse_unknown(&self, layer: Layer<'a>) {
         let is_template = layer.text.template.is_some() && self.path.within.is_empty();
+        let is_known = |name: &str| match name {
+            "via" | "template" if is_template => false,
+            _ if is_template && keys::find(keys::TEMPLATE, name).is_some() => true,
+            _ => keys::find(self.keys, name).is_some(),
+        };
         for (name, place, _) in layer.entries() {
-            let known = keys::find(self.keys, name).is_some();
-            if known && !(is_template && matches!(name, "via" | "template")) {
-                continue;
+            if !is_known(name) {
+                self.refuse_key(name, place, is_template);
             }
-            if is_template && keys::find(keys::TEMPLATE, name).is_some() {
-                continue;
-            }
-            let names: Vec<_> = self.keys.iter().map(|key| key.name).collect();
-            let mut fault = Fault::at(
-                &codes::UNKNOWN_KEY,
-                place,
-                format!("unknown key \"{}\" in {}", name.escape_debug(), self.title()),
-                format!("known here: {}", names.join(", ")),
-            );
-            let near = value::did_you_mean(name, names);
-            if near.is_some_and(|near| matches!(self.key(near).kind, Kind::Secret)) {
-                fault.hide_excerpt();
-            }
-            self.findings.fault(match near {
-                Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
-                None => match keys::belongs_to(name).filter(|_| self.has_kinds()) {
-                    Some(kind) => fault.hint(format!("remove it; {name} belongs to {kind}")),
-                    None => fault.hint("remove it; fieldgate config schema lists every key"),
-                },
-            });
         }
+    }
+
+    fn refuse_key(&self, name: &str, place: Place<'a>, is_template: bool) {
+        let is_open = |name: &&str| !(is_template && matches!(*name, "via" | "template"));
+        let names: Vec<_> = self.keys.iter().map(|key| key.name).filter(is_open).collect();
+        let whose = if is_template { "this template".to_owned() } else { self.title() };
+        let mut fault = Fault::at(
+            &codes::UNKNOWN_KEY,
+            place,
+            format!("unknown key \"{}\" in {whose}", name.escape_debug()),
+            format!("known here: {}", names.join(", ")),
+        );
+        let near = value::did_you_mean(name, names);
+        if near.is_some_and(|near| matches!(self.key(near).kind, Kind::Secret)) {
+            fault.hide_excerpt();
+        }
+        let other = keys::belongs_to(name).filter(|_| self.has_kinds());
+        self.findings.fault(match (near, other) {
+            _ if !is_open(&name) => fault.hint("the device that uses the template says that"),
+            (Some(near), _) => fault.hint(format!("did you mean \"{near}\"?")),
+            (None, Some(kind)) => fault.hint(format!("remove it; {name} belongs to {kind}")),
+            (None, None) => fault.hint("remove it; fieldgate config schema lists every key"),
+        });
     }
 
     /// Whether this is a table whose keys depend on how it is reached.
@@ -162,7 +168,7 @@ impl<'a> Table<'a> {
                 format!("{} has no {name}", self.title()),
                 key.help,
             )
-            .hint(format!("{name} = {}", key.kind.takes().1)),
+            .hint(format!("{name} = {}", example_of(key))),
         );
     }
 
@@ -413,5 +419,18 @@ impl<'a> Table<'a> {
             return None;
         };
         Some(Self::new(self.findings, self.path_to(name), keys, layer, None))
+    }
+}
+
+/// Shows what could be written for a key that is missing.
+fn example_of(key: &Key) -> &'static str {
+    match key.name {
+        "at" => "\"holding 8\"",
+        "via" => "\"modbus tcp HOST id 1\"",
+        "url" => "\"mqtt://HOST\"",
+        "path" => "\"/dev/serial/by-id/..\"",
+        "match" => "'(?<weight>\\d+)', or format = \"json\"",
+        "bits" => "{ 0 = \"low_pressure\" }",
+        _ => key.kind.takes().1,
     }
 }

@@ -129,10 +129,11 @@ impl<'a> Resolver<'a> {
     pub fn check_name(&self, kind: &str, name: At<'_, &str>) -> bool {
         let Some(trouble) = value::name_trouble(name.value) else { return true };
         let found = format!("\"{}\" is no name for a {kind}", name.value.escape_debug());
-        self.findings.fault(
-            Fault::at(&codes::BAD_NAME, name.place, found, trouble)
-                .hint(value::legal_name(name.value)),
-        );
+        let fault = Fault::at(&codes::BAD_NAME, name.place, found, trouble);
+        self.findings.fault(match name.value {
+            "" => fault,
+            text => fault.hint(value::legal_name(text)),
+        });
         false
     }
 

@@ -44,9 +44,7 @@ impl<'a> Resolver<'a> {
         });
         let name = self.word(named.name);
         let points = table.points(keys::SERIAL_POINT);
-        if points.is_empty() && table.raw("template").is_none() {
-            table.missing("points");
-        }
+        table.needs_points();
         let points: Vec<_> = points
             .into_iter()
             .filter_map(|(at, table)| self.serial_point(&name, at, &table, parse.as_ref()))

@@ -16,6 +16,62 @@ const SMALL: &str = "[gateway]\nname = \"gw\"\n[device.plc]\nvia = \"modbus tcp 
                      points.a = { at = \"holding 1\" }\n\
                      [uplink.u]\nurl = \"mqtt://broker.example\"\n";
 
+/// The configuration that the project's contract shows, without what later versions do.
+const CONTRACT: &str = r#"
+version = 1
+[gateway]
+name   = "gw-4f2a"
+site   = "hall-3"
+groups = ["pumps", "north"]
+[port.rs485-1]
+path = "/dev/serial/by-id/usb-FTDI_FT232R_A50285BI-if00-port0"
+line = "9600 8N1"
+[port.rs232-1]
+path = "/dev/serial/by-id/usb-Prolific_PL2303_B1-if00-port0"
+[device.meter-1]
+template = "eastron-sdm630"
+via   = "modbus rs485-1 id 1"
+every = "1s"
+points.frequency = { every = "10s" }
+points.energy_export = false
+[device.chiller]
+via   = "modbus tcp 192.168.1.40:502 id 1"
+every = "5s"
+word_order = "CDAB"
+points.supply_temp = { at = "holding 107", as = "i16", scale = 0.1, unit = "Cel", decimals = 1 }
+points.power       = { at = "30053", as = "f32", unit = "kW", decimals = 2, deadband = 0.05 }
+points.running     = { at = "coil 3", as = "bool" }
+points.alarms      = { at = "holding 200", as = "bits", bits = { 0 = "low_pressure", 3 = "freeze" } }
+[device.scale]
+via   = "serial rs232-1"
+frame = { end = "\r\n" }
+match = '^(?<status>ST|US),GS,\s*(?<weight>[-+]?\d+\.\d+)kg$'
+points.weight = { unit = "kg", decimals = 2 }
+points.status = { as = "text" }
+[source.zigbee]
+via    = "zigbee2mqtt mqtt://localhost"
+rename = { "0x00158d0001a2b3c4" = "door-north" }
+points = ["temperature", "humidity", "contact", "battery"]
+[source.tank-sensors]
+via    = "coap coap://[fd00::7]/sensors"
+mode   = "observe"
+format = "senml"
+[source.push]
+via    = "coap listen 0.0.0.0:5683"
+[buffer]
+path   = "/var/lib/fieldgate/buffer.db"
+keep   = "30d"
+max    = "2GiB"
+full   = "drop-oldest"
+commit = "1s"
+[uplink.cloud]
+preset = "mqtt"
+url    = "mqtts://mqtt.example.org:8883"
+auth   = { cert = "/etc/fieldgate/client.pem", key = { credential = "client-key" } }
+batch  = { max_age = "10s", compress = "zlib" }
+ack    = "broker"
+"#;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -87,6 +143,19 @@ fn the_annotated_example_loads_without_a_warning() {
     assert_eq!(config.uplinks.len(), 1);
     assert_eq!(&*config.gateway.name, "gw-4f2a");
     assert_eq!(config.uplinks[0].labels[0], ("site".to_owned(), "hall-3".to_owned()));
+}
+
+#[test]
+fn the_example_of_the_contract_loads() {
+    let config = load_bytes(CONTRACT).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.sources.len(), 6);
+    let client = config.sources.iter().find_map(|source| match source {
+        SourceSettings::CoapClient(client) => Some(client),
+        _ => None,
+    });
+    assert_eq!(client.unwrap().mode, fieldgate::sources::coap::settings::Mode::Observe);
+    assert_eq!(&*client.unwrap().point, "sensors");
 }
 
 #[test]
