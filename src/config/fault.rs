@@ -63,7 +63,7 @@ impl Fault {
         Self {
             line,
             column,
-            excerpt: Some(place.excerpt()),
+            excerpt: place.excerpt(),
             ..Self::of_file(code, &place.text.name, found, why)
         }
     }

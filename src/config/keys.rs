@@ -71,6 +71,11 @@ const fn or(name: &'static str, kind: Kind, default: &'static str, help: &'stati
     Key { name, kind, default: Some(default), help }
 }
 
+#[expect(clippy::cast_possible_wrap, reason = "bounds in memory are far below 2^63")]
+const fn whole(bound: usize) -> i64 {
+    bound as i64
+}
+
 const EVERY: Kind = Kind::Duration(limits::EVERY_MIN, limits::EVERY_MAX);
 const TIMEOUT: Kind = Kind::Duration(limits::TIMEOUT_MIN, limits::TIMEOUT_MAX);
 const DECIMALS: Kind = Integer(0, Decimal::PLACES_MAX as i64);
@@ -185,7 +190,7 @@ pub const SERIAL: Keys = &[
 pub const FRAME: Keys = &[
     must("end", Text, "mark behind a frame"),
     must("start", Text, "mark before a frame; needs end"),
-    must("length", Integer(1, limits::SERIAL_FRAME_BYTES_MAX as i64), "bytes of a frame"),
+    must("length", Integer(1, whole(limits::SERIAL_FRAME_BYTES_MAX)), "bytes of a frame"),
     must(
         "gap",
         Kind::Duration(Duration::from_millis(1), Duration::from_secs(60)),
@@ -299,7 +304,7 @@ pub const BATCH: Keys = &[
     ),
     or(
         "max_readings",
-        Integer(1, limits::BATCH_READINGS_MAX as i64),
+        Integer(1, whole(limits::BATCH_READINGS_MAX)),
         "50000",
         "readings that fill a batch",
     ),

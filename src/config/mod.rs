@@ -129,7 +129,7 @@ pub struct Options {
 /// All faults at once, sorted by file and line.
 pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
     let findings = Findings::new(path, options.keep_settings);
-    let main = Text::read(path, limits::CONFIG_BYTES_MAX).map_err(Faults::one)?;
+    let main = Text::read(path, limits::CONFIG_BYTES_MAX).map_err(|fault| Faults::one(*fault))?;
     let mut texts = vec![main];
     read_conf_d(&mut texts, &findings);
     let roots: Vec<_> = texts.iter().map(|text| parse(text, &findings)).collect();

@@ -49,22 +49,18 @@ impl<'a> Resolver<'a> {
         let table = Table::new(self.findings, path, keys, named.layer, None);
         let Some(at) = table.text_needed("via") else { return };
         match via::source(at.value) {
-            Ok(Via::Zigbee(url)) => self.bridge(named, &table, url, at.place),
+            Ok(Via::Zigbee(url)) => self.bridge(named, &table, url),
             Ok(Via::CoapListen(listen)) => self.listener(named, &table, listen, at.place),
             Ok(Via::CoapClient(url)) => self.client(named, &table, url),
             Ok(_) => {}
             Err(why) => {
                 let found = format!("source {} cannot be reached like this", named.name);
-                let mut fault = Fault::at(&codes::BAD_VALUE, at.place, found, why);
-                if at.value.contains('@') {
-                    fault.hide_excerpt();
-                }
-                self.findings.fault(fault);
+                self.findings.fault(Fault::at(&codes::BAD_VALUE, at.place, found, why));
             }
         }
     }
 
-    fn bridge(&mut self, named: &Named<'a>, table: &Table<'a>, url: BrokerUrl, via: Place<'a>) {
+    fn bridge(&mut self, named: &Named<'a>, table: &Table<'a>, url: BrokerUrl) {
         let base = table.text("base").map_or("zigbee2mqtt", |at| at.value).to_owned();
         if base.is_empty() || base.contains(['#', '+']) || base.ends_with('/') {
             let place = table.raw("base").map_or(table.place(), |raw| raw.place);
@@ -78,7 +74,7 @@ impl<'a> Resolver<'a> {
         }
         let points = table.texts("points").iter().map(|at| at.value.to_owned()).collect();
         let client_id = format!("{}-{}", self.gateway.name, named.name);
-        let broker = broker(table, url, via, client_id, BRIDGE_KEEP_ALIVE);
+        let broker = broker(table, url, client_id, BRIDGE_KEEP_ALIVE);
         let name = named.name.to_owned();
         self.sources.push(SourceSettings::Zigbee(Bridge { name, broker, base, rename, points }));
     }
@@ -237,16 +233,15 @@ impl<'a> Resolver<'a> {
             Ok(broker_url) => broker_url,
             Err(why) => {
                 let found = "url is no broker's address";
-                let mut fault = Fault::at(&codes::BAD_VALUE, url.place, found, why);
-                if url.value.contains('@') {
-                    fault.hide_excerpt();
-                }
-                self.findings.fault(fault.hint("url = \"mqtts://mqtt.example.org:8883\""));
+                self.findings.fault(
+                    Fault::at(&codes::BAD_VALUE, url.place, found, why)
+                        .hint("url = \"mqtts://mqtt.example.org:8883\""),
+                );
                 return None;
             }
         };
         let client_id = self.gateway.name.to_string();
-        let broker = broker(&table, broker_url, url.place, client_id, keep_alive);
+        let broker = broker(&table, broker_url, client_id, keep_alive);
         Some(Receiver { name: named.name.to_owned(), broker, seal })
     }
 }
@@ -282,13 +277,7 @@ fn seal(uplink: &Table<'_>) -> Seal {
 }
 
 /// Reads `auth` and `ca` into a broker.
-fn broker(
-    table: &Table<'_>,
-    url: BrokerUrl,
-    place: Place<'_>,
-    client_id: String,
-    keep_alive: Duration,
-) -> Broker {
+fn broker(table: &Table<'_>, url: BrokerUrl, client_id: String, keep_alive: Duration) -> Broker {
     let ca = table.file("ca");
     let auth = table.table("auth");
     let (mut login, mut client) = (None, None);
@@ -302,9 +291,9 @@ fn broker(
         });
     }
     if !url.tls {
-        refuse_without_tls(table, "ca", place);
+        refuse_without_tls(table, "ca");
         if let Some(auth) = &auth {
-            refuse_without_tls(auth, "cert", place);
+            refuse_without_tls(auth, "cert");
         }
     }
     let tls = url.tls.then(|| Tls { ca: ca.map(|at| at.value), client });
@@ -332,7 +321,7 @@ fn needs<T>(
     }
 }
 
-fn refuse_without_tls(table: &Table<'_>, key: &str, _url: Place<'_>) {
+fn refuse_without_tls(table: &Table<'_>, key: &str) {
     if let Some(raw) = table.raw(key) {
         table.findings.fault(
             Fault::at(

@@ -28,7 +28,7 @@ pub fn find(
     main_folder: &Path,
     bytes_max: usize,
     place: Place<'_>,
-) -> Result<Text, Fault> {
+) -> Result<Text, Box<Fault>> {
     let file = format!("{name}.toml");
     let folders = folders(main_folder, place.text);
     let is_plain = value::name_trouble(name).is_none() && !name.starts_with('.');
@@ -53,12 +53,12 @@ pub fn find(
         format!("there is no template \"{}\"", name.escape_debug()),
         format!("templates here: {}", known.join(", ")),
     );
-    Err(match value::did_you_mean(name, known.iter().map(String::as_str)) {
+    Err(Box::new(match value::did_you_mean(name, known.iter().map(String::as_str)) {
         Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
         None => {
             fault.hint(format!("templates/{} beside the configuration", value::legal_name(&file)))
         }
-    })
+    }))
 }
 
 fn folders(main_folder: &Path, text: &Text) -> Vec<PathBuf> {

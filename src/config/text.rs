@@ -50,10 +50,11 @@ impl Text {
     ///
     /// # Errors
     /// A fault in words when it cannot be read, is no plain file, is too large, or is no UTF-8.
-    pub fn read(path: &Path, bytes_max: usize) -> Result<Self, Fault> {
+    pub fn read(path: &Path, bytes_max: usize) -> Result<Self, Box<Fault>> {
         let name: Arc<str> = path.to_string_lossy().into();
         let fail = |found: &str, why: &str, hint: &str| {
-            Err(Fault::of_file(&codes::UNREADABLE, &name, found, why).hint(hint))
+            let fault = Fault::of_file(&codes::UNREADABLE, &name, found, why);
+            Err(Box::new(fault.hint(hint)))
         };
         let bytes = match read_bytes(path, bytes_max) {
             Ok(bytes) => bytes,
@@ -98,13 +99,13 @@ impl Text {
                 let lossy = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 let text = Self::new(&name, &folder, lossy);
                 let place = Place { text: &text, start: at, end: at };
-                Err(Fault::at(
+                let fault = Fault::at(
                     &codes::UNREADABLE,
                     place,
                     format!("byte 0x{byte:02X} is not UTF-8"),
                     "TOML is UTF-8; this looks like text in an older encoding (Latin-1)",
-                )
-                .hint("save the file again as UTF-8"))
+                );
+                Err(Box::new(fault.hint("save the file again as UTF-8")))
             }
         }
     }
@@ -140,13 +141,18 @@ impl<'a> Place<'a> {
         format!("{}:{}", self.text.name, self.text.position(self.start).0)
     }
 
-    /// Returns the line with a mark under the place; long lines are cut around it.
+    /// Returns the line with a mark under the place; long lines are cut around it. A line that may
+    /// hold a secret, misspelled or not, is not shown: faults are pasted into mails.
     #[must_use]
-    pub fn excerpt(&self) -> Excerpt {
+    pub fn excerpt(&self) -> Option<Excerpt> {
         let (line, column) = self.text.position(self.start);
+        let lower = self.text.line(line).to_ascii_lowercase();
+        if ["auth", "pas", "secret", "token", "login", "@"].iter().any(|it| lower.contains(it)) {
+            return None;
+        }
         let marked = self.text.text.get(self.start..self.end).unwrap_or_default();
         let marked = marked.split(['\n', '\r']).next().unwrap_or_default();
-        Excerpt::new(self.text.line(line), column, marked.chars().count())
+        Some(Excerpt::new(self.text.line(line), column, marked.chars().count()))
     }
 }
 
