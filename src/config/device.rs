@@ -340,7 +340,9 @@ impl<'a> Resolver<'a> {
 
     fn bits(&mut self, point: &str, table: &Table<'a>) -> Option<Vec<(u8, Arc<str>)>> {
         let mut bits: Vec<(u8, Arc<str>)> = Vec::new();
-        for (key, name) in table.words("bits") {
+        let words = table.words("bits");
+        let written = words.len();
+        for (key, name) in words {
             let joined = format!("{point}.{}", name.value);
             let whole = At { value: joined.as_str(), ..name };
             let is_named = !name.value.is_empty() && value::name_trouble(&joined).is_none();
@@ -366,7 +368,7 @@ impl<'a> Resolver<'a> {
                 ),
             }
         }
-        if bits.is_empty() && self.findings.is_clean() {
+        if written == 0 {
             table.missing("bits");
         }
         (!bits.is_empty()).then_some(bits)

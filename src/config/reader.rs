@@ -29,8 +29,8 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Begins to read a table; keys that are not in `keys` are faults. `elsewhere` are lists in
-    /// whose company an unknown key would be known, for the hint.
+    /// Begins to read a table; keys that are not in `keys` are faults. `below` answers where `top` is
+    /// silent.
     pub fn new(
         findings: &'a Findings,
         path: Where,
