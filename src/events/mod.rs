@@ -8,6 +8,7 @@
 pub mod broker;
 pub mod buffer;
 pub mod coap;
+pub mod config;
 pub mod gateway;
 pub mod modbus;
 pub mod serial;
@@ -204,6 +205,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         coap::CODES,
         buffer::CODES,
         broker::CODES,
+        config::CODES,
     ]
     .into_iter()
     .flatten()
