@@ -86,6 +86,8 @@ impl Decoded {
             Cell::Nil => return None,
             Cell::Bool(flag) => RowValue::Bool(*flag),
             Cell::Int(n) => RowValue::Decimal(Decimal { digits: *n, places: 0 }),
+            // The gateway sends no such number; one that came all the same is no value.
+            Cell::Float(number) if !number.is_finite() => return None,
             Cell::Float(number) => RowValue::Float(*number),
             Cell::Text(text) => RowValue::Text(text),
         })

@@ -1,10 +1,9 @@
-//! The format against its golden vectors, against itself, and against noise.
+//! The format against itself and against noise; `tests/it/vectors.rs` holds it against its golden
+//! vectors.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::limits;
@@ -22,58 +21,6 @@ const ENVELOPE: Envelope<'_> = Envelope {
     clock: 1,
     config_hash: "9f3a11c2",
 };
-
-fn json_of(value: Option<RowValue<'_>>) -> Json {
-    match value {
-        None => Json::Null,
-        Some(RowValue::Bool(flag)) => json!(flag),
-        Some(RowValue::Decimal(Decimal { digits, places: 0 })) => json!(digits),
-        Some(RowValue::Decimal(decimal)) => json!(decimal.to_f64()),
-        Some(RowValue::Float(number)) => json!(number),
-        Some(RowValue::Text(text)) => json!(text),
-    }
-}
-
-fn same(a: &Json, b: &Json) -> bool {
-    a == b || a.as_f64().is_some_and(|a| b.as_f64() == Some(a))
-}
-
-#[test]
-fn every_golden_vector_decodes_to_what_stands_beside_it() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/uplink/vectors");
-    let mut seen = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|e| e != "msgpack") {
-            continue;
-        }
-        seen += 1;
-        let expected: Json =
-            serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
-        let batch = decode(&std::fs::read(&path).unwrap()).unwrap();
-        let header = &expected["header"];
-        assert_eq!(batch.header.gateway, header["gw"], "{path:?}");
-        assert_eq!(batch.header.sequence, header["seq"], "{path:?}");
-        assert_eq!(batch.header.stream, header["st"].as_str().unwrap_or("data"), "{path:?}");
-        assert_eq!(batch.unknown_frames, expected["unknown_frames"], "{path:?}");
-        let mut rows = expected["readings"].as_array().unwrap().iter();
-        batch.rows(|row| {
-            let expected = rows.next().unwrap();
-            let (device, point, unit) = batch.name(row.series);
-            assert_eq!(
-                (device, point),
-                (expected["device"].as_str().unwrap(), expected["point"].as_str().unwrap())
-            );
-            assert_eq!(unit, expected["unit"], "{path:?}");
-            assert_eq!(row.at.0, expected["t"], "{path:?}");
-            assert_eq!(row.q, expected["q"], "{path:?}");
-            let value = json_of(row.value);
-            assert!(same(&value, &expected["value"]), "{path:?}: {value} {expected}");
-        });
-        assert!(rows.next().is_none(), "{path:?}: readings are missing");
-    }
-    assert!(seen >= 7, "only {seen} vectors found");
-}
 
 /// What a reading looks like from outside, for comparing before and after.
 type Flat = (String, i64, Option<String>, u8);
