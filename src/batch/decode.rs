@@ -288,7 +288,10 @@ impl Decoded {
                     self.words = words.collect::<Result<_, _>>().map_err(at("words"))?;
                 }
                 "s" => self.read_series(&mut reader)?,
-                "f" => frames = Some(reader.skip().map_err(at("frames"))?),
+                "f" => {
+                    frames = Some(reader.clone());
+                    reader.skip().map_err(at("frames"))?;
+                }
                 _ => drop(reader.skip().map_err(at("an unknown body key"))?),
             }
         }
@@ -302,7 +305,7 @@ impl Decoded {
             }
         }
         match frames {
-            Some(frames) => self.read_frames(&mut Reader::new(frames)),
+            Some(mut frames) => self.read_frames(&mut frames),
             None => Ok(()),
         }
     }

@@ -1,6 +1,8 @@
 //! Frames off the wire, one kind a function. What a later version adds behind a known frame is
 //! passed over; a frame or a series of an unknown kind is skipped and counted.
 
+use std::ops::RangeInclusive;
+
 use crate::batch::decode::{Cell, Cells, DecodeError, Decoded, Frame, at};
 use crate::batch::kind;
 use crate::batch::pack::{Reader, Scalar};
@@ -17,16 +19,20 @@ impl Decoded {
         // fresh list a frame would cost frames times series.
         let mut last = vec![0_i64; self.series.len()];
         for _ in 0..count {
-            let frame = reader.skip().map_err(at("a frame"))?;
-            let mut inside = Reader::new(frame);
             // The shape of an unknown frame is unknown: only its first element may be looked at.
+            let mut inside = reader.clone();
             let known = inside.array().and_then(|len| Ok((len, inside.int()?)));
             match known {
                 Ok((len @ 4.., 0)) => self.read_grid(&mut inside, len)?,
                 Ok((len @ 4.., 1)) => self.read_list(&mut inside, len, &mut last)?,
-                Ok((_, 0 | 1)) => return Err(DecodeError::NotABatch("a frame")),
-                _ => self.unknown_frames += 1,
+                Ok((1.., 0 | 1)) => return Err(DecodeError::NotABatch("a frame")),
+                _ => {
+                    reader.skip().map_err(at("a frame"))?;
+                    self.unknown_frames += 1;
+                    continue;
+                }
             }
+            *reader = inside;
         }
         Ok(())
     }
@@ -109,8 +115,10 @@ impl Decoded {
             let cell = if kind == kind::RAW {
                 Cell::from(reader.scalar().map_err(at("values"))?)
             } else {
-                last[id] = sum(last[id], reader.int().map_err(at("values"))?)?;
-                in_range(kind, last[id], self.words.len())?;
+                last[id] = last[id].saturating_add(reader.int().map_err(at("values"))?);
+                if !range(kind, self.words.len()).contains(&last[id]) {
+                    return Err(out_of_range(kind));
+                }
                 Cell::Int(last[id])
             };
             places[row] = Some(rows.len());
@@ -175,10 +183,13 @@ fn read_column(
         return Ok(Cells::Raw(cells.collect::<Result<_, _>>().map_err(at("a column"))?));
     }
     let mut cells = Vec::with_capacity(len);
+    let range = range(kind, words);
     let mut now = 0_i64;
     for _ in 0..len {
-        now = sum(now, reader.int().map_err(at("a column"))?)?;
-        in_range(kind, now, words)?;
+        now = now.saturating_add(reader.int().map_err(at("a column"))?);
+        if !range.contains(&now) {
+            return Err(out_of_range(kind));
+        }
         cells.push(now);
     }
     Ok(Cells::Ints(cells))
@@ -227,18 +238,20 @@ fn sum(a: i64, b: i64) -> Result<i64, DecodeError> {
     a.checked_add(b).ok_or(DecodeError::NotABatch("a sum beyond 64 bits"))
 }
 
-/// Holds a number against what its series can carry: a word must be there, and digits from 2^53 on
-/// would be another number in decoders that have binary64 only.
-fn in_range(kind: i64, n: i64, words: usize) -> Result<(), DecodeError> {
+/// Returns the numbers that a series can carry: a word must be there, and digits from 2^53 on would
+/// be another number in decoders that have binary64 only. Sums may saturate: they then lie outside.
+fn range(kind: i64, words: usize) -> RangeInclusive<i64> {
     match kind {
-        kind::WORD if usize::try_from(n).map_or(true, |n| n >= words) => {
-            Err(DecodeError::NotABatch("a value names a word that is not there"))
-        }
-        _ if n.unsigned_abs() >= Decimal::DIGITS_LIMIT.unsigned_abs() => {
-            Err(DecodeError::NotABatch("a number of 2^53 or more"))
-        }
-        _ => Ok(()),
+        kind::WORD => 0..=i64::try_from(words).unwrap_or(i64::MAX) - 1,
+        _ => 1 - Decimal::DIGITS_LIMIT..=Decimal::DIGITS_LIMIT - 1,
     }
+}
+
+fn out_of_range(kind: i64) -> DecodeError {
+    DecodeError::NotABatch(match kind {
+        kind::WORD => "a value names a word that is not there",
+        _ => "a number of 2^53 or more",
+    })
 }
 
 impl From<Scalar<'_>> for Cell {

@@ -545,6 +545,9 @@ fn every_vector_decodes_to_what_stands_beside_it() {
             decode(&std::fs::read(&path).unwrap()).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         // An unknown envelope key has no place in this decoder's header.
         expected["header"].as_object_mut().unwrap().shift_remove("future");
+        if expected["header"]["st"] == "data" {
+            expected["header"].as_object_mut().unwrap().shift_remove("st");
+        }
         assert_eq!(header_json(&batch), expected["header"], "{path:?}");
         assert_eq!(batch.unknown_frames, expected["unknown_frames"], "{path:?}");
         let unknown = expected["unknown_readings"].as_u64().unwrap_or(0);
