@@ -5,7 +5,7 @@ decode.py FILE            prints one JSON reading a line ("-" reads standard inp
 decode.py --check FOLDER  holds this decoder against the vectors of a folder
 """
 import collections, datetime, json, math, pathlib, sys, zlib
-import msgpack
+import check, msgpack
 
 INFLATED_MAX, READINGS_MAX, WORDS_MAX, PARTS_MAX = 64 << 20, 1_000_000, 200_000, 100_000
 RAW, WORD, BOOL, NO_VALUE, EXACT = -2, -3, -1, 32, 1 << 53
@@ -87,7 +87,7 @@ def decode(payload):
     words, series, frames = (body.get(key, []) for key in "wsf")
     need(len(words) <= WORDS_MAX and max(len(series), len(frames)) <= PARTS_MAX, "too large")
     need(all(isinstance(word, str) for word in words), "a word is no text")
-    need(all(0 <= n for row in series for n in row[:3]), "a word is out of range")
+    need(all(n >= 0 for row in series for n in row[:3]), "a word is out of range")
     names = [[words[n] for n in row[:3]] for row in series]
     kinds = [row[3] if -3 <= row[3] <= 9 else None for row in series]
     readings, unknown_frames, unknown = [], 0, 0
@@ -110,14 +110,12 @@ def lines(h, readings):
     key = f"{h['gw']}/{h['ep']}/{h.get('st', 'data')}/{h['seq']}"
     for device, point, unit, t, v, q in readings:
         at = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=t)
-        t = at.isoformat(timespec="milliseconds") + "Z"
-        yield json.dumps(dict(gw=h["gw"], device=device, point=point, t=t, value=v, unit=unit, q=q,
-                              key=key), ensure_ascii=False, separators=(",", ":"))
+        one = dict(gw=h["gw"], device=device, point=point, t=at.isoformat(timespec="milliseconds") + "Z",
+                   value=v, unit=unit, q=q, key=key)
+        yield json.dumps(one, ensure_ascii=False, separators=(",", ":"))
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--check"]:
-        import check
+    if sys.argv[1] == "--check":
         sys.exit(check.run(pathlib.Path(sys.argv[2]), decode))
     source = sys.stdin.buffer if sys.argv[1] == "-" else open(sys.argv[1], "rb")
-    for line in lines(*decode(source.read())[:2]):
-        print(line)
+    print(*lines(*decode(source.read())[:2]), sep="\n")
