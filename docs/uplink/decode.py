@@ -69,7 +69,7 @@ def events(frame, t, kinds, words):
         yield i, t, n, marks.get(row, 0)
 
 def value(kind, n, words, q):
-    if q >= NO_VALUE or type(n) is float and not math.isfinite(n):
+    if q >= NO_VALUE or kind == RAW and type(n) is float and not math.isfinite(n):
         return None
     if kind in (RAW, 0):
         return n
@@ -86,8 +86,7 @@ def decode(payload):
         body = inflate(h["z"], body)
     words, series, frames = (body.get(key, []) for key in "wsf")
     need(len(words) <= WORDS_MAX and max(len(series), len(frames)) <= PARTS_MAX, "too large")
-    need(all(isinstance(word, str) for word in words), "a word is no text")
-    need(all(n >= 0 for row in series for n in row[:3]), "a word is out of range")
+    need(all(isinstance(word, str) for word in words) and all(min(row[:3]) >= 0 for row in series), "w")
     names = [[words[n] for n in row[:3]] for row in series]
     kinds = [row[3] if -3 <= row[3] <= 9 else None for row in series]
     readings, unknown_frames, unknown = [], 0, 0
@@ -118,4 +117,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--check":
         sys.exit(check.run(pathlib.Path(sys.argv[2]), decode))
     source = sys.stdin.buffer if sys.argv[1] == "-" else open(sys.argv[1], "rb")
-    print(*lines(*decode(source.read())[:2]), sep="\n")
+    sys.stdout.writelines(line + "\n" for line in lines(*decode(source.read())[:2]))

@@ -155,11 +155,12 @@ fn every_vector_decodes_to_what_stands_beside_it() {
         assert_eq!(batch.unknown_frames, expected["unknown_frames"], "{path:?}");
         let unknown = expected["unknown_readings"].as_u64().unwrap_or(0);
         assert_eq!(batch.unknown_readings, unknown, "{path:?}");
-        let readings = readings_json(&batch);
-        let (found, expected) = match expected.get("series") {
-            Some(series) => (Json::Array(summary_json(&readings)), series),
-            None => (Json::Array(readings), &expected["readings"]),
-        };
+        if expected.get("series").is_some() {
+            // As text: this parser may miss the last bit of a sum's seventeen digits.
+            assert_eq!(golden_json(&batch).as_bytes(), text, "{path:?}");
+            continue;
+        }
+        let (found, expected) = (Json::Array(readings_json(&batch)), &expected["readings"]);
         assert!(same(&found, expected), "{path:?}: {found:#} instead of {expected:#}");
     }
 }
