@@ -45,7 +45,7 @@ pub const BATCH_DECODED_READINGS_MAX: usize = 20 * BATCH_READINGS_MAX;
 /// or series costs a few bits, so that without this bound 64 KiB could claim gigabytes.
 pub const BATCH_PARTS_MAX: usize = 2 * BATCH_READINGS_MAX;
 
-/// Words a decoder will take from one batch: a device, a point, a unit and a text for every reading.
+/// Words a decoder will take from one batch: device, point, unit and a text for every reading.
 pub const BATCH_WORDS_MAX: usize = 4 * BATCH_READINGS_MAX;
 
 /// Largest window of a zstd body, as a power of two: no more than the body may inflate to.

@@ -195,8 +195,8 @@ fn read_column(
     Ok(Cells::Ints(cells))
 }
 
-/// Reads the marks, when there are any, at most one a cell, and passes over what a later version put
-/// behind them.
+/// Reads the marks, when there are any, at most one a cell, and passes over what a later version
+/// put behind them.
 fn read_marks<const N: usize>(
     reader: &mut Reader<'_>,
     len: usize,

@@ -48,8 +48,8 @@ fn readings_json(batch: &Decoded) -> Vec<Json> {
     readings
 }
 
-/// A row a series instead of a row a reading: names, readings, those without a value, first and last
-/// time, and the sum of the values in their order.
+/// A row a series instead of a row a reading: names, readings, those without a value, first and
+/// last time, and the sum of the values in their order.
 fn summary_json(readings: &[Json]) -> Vec<Json> {
     let mut rows: Vec<(String, Json, f64)> = Vec::new();
     for reading in readings {
@@ -82,7 +82,8 @@ fn golden_json(batch: &Decoded) -> String {
     };
     let rows: Vec<String> = rows.iter().map(|row| format!("  {row}")).collect();
     format!(
-        "{{\n \"header\": {},\n \"unknown_frames\": {},\n \"unknown_readings\": {},\n \"{key}\": [\n{}\n ]\n}}\n",
+        "{{\n \"header\": {},\n \"unknown_frames\": {},\n \"unknown_readings\": {},\n \
+         \"{key}\": [\n{}\n ]\n}}\n",
         header_json(batch),
         batch.unknown_frames,
         batch.unknown_readings,
