@@ -1,0 +1,1 @@
+//! Whole buses against scripted devices.
