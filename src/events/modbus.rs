@@ -108,7 +108,10 @@ pub fn port_not_opened(bus: &str, path: &str, error: &io::Error) -> Notice {
         ),
         _ => (
             format!("cannot open {path}: the port does not work"),
-            ["the adapter is being plugged in or has failed", "it does not support the line settings"],
+            [
+                "the adapter is being plugged in or has failed",
+                "it does not support the line settings",
+            ],
         ),
     };
     Notice::error(&PORT_GONE, bus, what)

@@ -160,9 +160,9 @@ impl Decoder {
     /// of a name, many swap the bytes within). Ends at the first NUL, drops blanks at the end, and
     /// reads what is not UTF-8 as Latin-1.
     fn text(&self, words: &[u16], bytes: usize) -> Value {
-        let all = words.iter().flat_map(|word| {
-            if self.swap_bytes { word.to_le_bytes() } else { word.to_be_bytes() }
-        });
+        let all = words
+            .iter()
+            .flat_map(|word| if self.swap_bytes { word.to_le_bytes() } else { word.to_be_bytes() });
         let raw: Vec<u8> = all.take(bytes).take_while(|byte| *byte != 0).collect();
         match std::str::from_utf8(&raw) {
             Ok(text) => Value::from_text(text.trim_end()),
@@ -266,4 +266,187 @@ fn bcd(raw: u64, width: u8) -> Option<i64> {
         let nibble = i64::try_from(raw >> (4 * digit) & 0xF).ok()?;
         (nibble <= 9).then_some(sum * 10 + nibble)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn point(form: Form) -> Point {
+        Point {
+            name: "p".into(),
+            table: Table::Holding,
+            address: 0,
+            form,
+            order: WordOrder::Abcd,
+            scale: 1.0,
+            offset: 0.0,
+            decimals: None,
+            unit: "".into(),
+            every: Duration::from_secs(1),
+        }
+    }
+
+    fn read(point: &Point, words: &[u16]) -> Result<Value, NoData> {
+        Decoder::of(point).words(words).value
+    }
+
+    fn exact(digits: i64, places: u8) -> Result<Value, NoData> {
+        Ok(Value::Decimal(Decimal { digits, places }))
+    }
+
+    /// Lays out big-endian bytes as a device with this order does.
+    fn laid_out(bytes: &[u8], order: WordOrder) -> Vec<u16> {
+        let mut words: Vec<u16> =
+            bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+        if matches!(order, WordOrder::Cdab | WordOrder::Dcba) {
+            words.reverse();
+        }
+        if matches!(order, WordOrder::Badc | WordOrder::Dcba) {
+            words.iter_mut().for_each(|word| *word = word.swap_bytes());
+        }
+        words
+    }
+
+    const ORDERS: [WordOrder; 4] =
+        [WordOrder::Abcd, WordOrder::Cdab, WordOrder::Badc, WordOrder::Dcba];
+
+    #[test]
+    fn the_four_orders_read_as_their_names_say() {
+        let table = [
+            (WordOrder::Abcd, [0x0A0B, 0x0C0D]),
+            (WordOrder::Cdab, [0x0C0D, 0x0A0B]),
+            (WordOrder::Badc, [0x0B0A, 0x0D0C]),
+            (WordOrder::Dcba, [0x0D0C, 0x0B0A]),
+        ];
+        for (order, words) in table {
+            let read = read(&Point { order, ..point(Form::U32) }, &words);
+            assert_eq!(read, exact(0x0A0B_0C0D, 0), "{order:?}");
+        }
+        let swapped = Point { order: WordOrder::Badc, ..point(Form::I16) };
+        assert_eq!(read(&swapped, &[0xFEFF]), exact(-2, 0));
+    }
+
+    #[test]
+    fn decimal_scales_stay_exact() {
+        let table: [(Form, f64, f64, Option<u8>, &[u16], (i64, u8)); 10] = [
+            (Form::U16, 0.1, 0.0, None, &[2317], (2317, 1)),
+            (Form::I16, 0.01, 0.0, None, &[0xFFFF], (-1, 2)),
+            (Form::U16, 10.0, 0.0, None, &[7], (70, 0)),
+            (Form::U16, 0.5, 0.0, None, &[3], (15, 1)),
+            (Form::U16, 0.1, -40.0, None, &[655], (255, 1)),
+            (Form::I32, 0.001, 0.0, Some(1), &[0, 1250], (13, 1)),
+            (Form::I32, 0.001, 0.0, Some(1), &[0xFFFF, 0xFB1E], (-13, 1)),
+            (Form::U16, 1.0, 0.0, Some(2), &[5], (500, 2)),
+            (Form::U64, 0.001, 0.0, None, &[0, 1, 0, 1], (4_294_967_297, 3)),
+            (Form::U16, 1.0 / 3.0, 0.0, Some(2), &[100], (3333, 2)),
+        ];
+        for (form, scale, offset, decimals, words, (digits, places)) in table {
+            let point = Point { scale, offset, decimals, ..point(form) };
+            assert_eq!(read(&point, words), exact(digits, places), "{point:?} {words:?}");
+        }
+    }
+
+    #[test]
+    fn floats_are_what_the_device_would_print() {
+        let words = |number: f32| laid_out(&number.to_be_bytes(), WordOrder::Abcd);
+        assert_eq!(read(&point(Form::F32), &words(21.1)), exact(211, 1));
+        let rounded = Point { decimals: Some(2), ..point(Form::F32) };
+        assert_eq!(read(&rounded, &words(3.14159)), exact(314, 2));
+        let scaled = Point { scale: 10.0, ..point(Form::F32) };
+        assert_eq!(read(&scaled, &words(21.1)), exact(211, 0));
+        assert_eq!(read(&point(Form::F32), &words(f32::NAN)), Err(NoData::SensorFault));
+        assert_eq!(read(&point(Form::F32), &words(f32::INFINITY)), Err(NoData::SensorFault));
+        let double = laid_out(&48.137_154_f64.to_be_bytes(), WordOrder::Abcd);
+        assert_eq!(read(&point(Form::F64), &double), exact(48_137_154, 6));
+    }
+
+    #[test]
+    fn numbers_beyond_the_wire_become_floats_not_other_numbers() {
+        let most = read(&point(Form::U64), &[0xFFFF; 4]);
+        assert_eq!(most, Ok(Value::Float(18_446_744_073_709_551_615.0)));
+        assert_eq!(read(&point(Form::I64), &[0xFFFF; 4]), exact(-1, 0));
+        let large = Point { decimals: Some(9), ..point(Form::U64) };
+        assert_eq!(read(&large, &[0, 1, 0, 0]), Ok(Value::Float(4_294_967_296.0)));
+    }
+
+    #[test]
+    fn a_nibble_above_nine_is_no_decimal_digit() {
+        assert_eq!(read(&point(Form::Bcd16), &[0x1234]), exact(1234, 0));
+        assert_eq!(read(&point(Form::Bcd32), &[0x1234, 0x5678]), exact(12_345_678, 0));
+        let scaled = Point { scale: 0.01, ..point(Form::Bcd16) };
+        assert_eq!(read(&scaled, &[0x1234]), exact(1234, 2));
+        assert_eq!(read(&point(Form::Bcd16), &[0x12A4]), Err(NoData::Malformed));
+        assert_eq!(read(&point(Form::Bcd32), &[0xF234, 0x5678]), Err(NoData::Malformed));
+    }
+
+    #[test]
+    fn text_ends_at_the_first_nul_and_may_have_its_bytes_swapped() {
+        let text = |point: &Point, words: &[u16]| match read(point, words) {
+            Ok(Value::Text(text)) => text.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(&point(Form::Text(5)), &[0x4142, 0x4344, 0x4546]), "ABCDE");
+        assert_eq!(text(&point(Form::Text(6)), &[0x4142, 0x4300, 0x4546]), "ABC");
+        assert_eq!(text(&point(Form::Text(4)), &[0x4120, 0x2020]), "A");
+        let swapped = Point { order: WordOrder::Badc, ..point(Form::Text(4)) };
+        assert_eq!(text(&swapped, &[0x4241, 0x4443]), "ABCD");
+        assert_eq!(text(&point(Form::Text(2)), &[0xB043]), "°C");
+    }
+
+    #[test]
+    fn bits_count_from_the_lowest() {
+        let bits = point(Form::Bits(vec![(0, "a".into()), (15, "b".into())]));
+        let bit = |number, word| Decoder::bit(&bits, number).words(&[word]).value;
+        assert_eq!(bit(0, 0x0001), Ok(Value::Bool(true)));
+        assert_eq!(bit(15, 0x0001), Ok(Value::Bool(false)));
+        assert_eq!(bit(15, 0x8000), Ok(Value::Bool(true)));
+        assert_eq!(read(&point(Form::Bool), &[0x0100]), Ok(Value::Bool(true)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_order_reads_back_what_was_laid_out(raw: i64, which in 0_usize..4) {
+            let order = ORDERS[which];
+            let ordered = |form| Point { order, ..point(form) };
+            let fits = raw.unsigned_abs() < 1 << 53;
+            let i64s = read(&ordered(Form::I64), &laid_out(&raw.to_be_bytes(), order));
+            prop_assert_eq!(i64s, if fits { exact(raw, 0) } else { Ok(Value::Float(raw as f64)) });
+            let small = raw as i32;
+            let i32s = read(&ordered(Form::I32), &laid_out(&small.to_be_bytes(), order));
+            prop_assert_eq!(i32s, exact(small.into(), 0));
+            let u32s = read(&ordered(Form::U32), &laid_out(&small.to_be_bytes(), order));
+            prop_assert_eq!(u32s, exact(i64::from(small as u32), 0));
+            let tiny = raw as i16;
+            let i16s = read(&ordered(Form::I16), &laid_out(&tiny.to_be_bytes(), order));
+            prop_assert_eq!(i16s, exact(tiny.into(), 0));
+        }
+
+        #[test]
+        fn a_float_reads_back_as_the_same_float(bits: u32, wide: u64, which in 0_usize..4) {
+            let order = ORDERS[which];
+            let number = f32::from_bits(bits);
+            let value = read(
+                &Point { order, ..point(Form::F32) },
+                &laid_out(&number.to_be_bytes(), order),
+            );
+            match value {
+                Ok(Value::Decimal(decimal)) => prop_assert_eq!(decimal.to_f64() as f32, number),
+                Ok(Value::Float(same)) => prop_assert_eq!(same as f32, number),
+                other => prop_assert!(!number.is_finite(), "{other:?}"),
+            }
+            let double = f64::from_bits(wide);
+            let value = read(
+                &Point { order, ..point(Form::F64) },
+                &laid_out(&double.to_be_bytes(), order),
+            );
+            match value {
+                Ok(Value::Decimal(decimal)) => prop_assert_eq!(decimal.to_f64(), double),
+                Ok(Value::Float(same)) => prop_assert_eq!(same, double),
+                other => prop_assert!(!double.is_finite(), "{other:?}"),
+            }
+        }
+    }
 }

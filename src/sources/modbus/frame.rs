@@ -86,9 +86,9 @@ impl Expected {
     pub(super) fn of(framing: Framing, request: &[u8]) -> Option<Self> {
         let (transaction, rest) = match framing {
             Framing::Rtu => (0, request),
-            Framing::Mbap => (u16::from_be_bytes([*request.first()?, *request.get(1)?]), {
-                request.get(6..)?
-            }),
+            Framing::Mbap => {
+                (u16::from_be_bytes([*request.first()?, *request.get(1)?]), { request.get(6..)? })
+            }
         };
         let &[unit, function, _, _, high, low, ..] = rest else { return None };
         let count = u16::from_be_bytes([high, low]);
@@ -307,10 +307,7 @@ mod tests {
             Verdict::Answer(0..9),
             "an exception"
         );
-        assert_eq!(
-            expected.judge(&[&good[..], &[0]].concat()),
-            Verdict::Unfit(Mismatch::Surplus)
-        );
+        assert_eq!(expected.judge(&[&good[..], &[0]].concat()), Verdict::Unfit(Mismatch::Surplus));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::frame::{Expected, FRAME_BYTES_MAX, Fault, Framing, Mismatch, Verdict, is_some_frame, proofs};
+use super::frame::{
+    Expected, FRAME_BYTES_MAX, Fault, Framing, Mismatch, Verdict, is_some_frame, proofs,
+};
 use super::timer::Timer;
 use crate::limits;
 
@@ -66,11 +68,8 @@ const SILENCE_FAST_ABOVE_BAUD: u32 = 19_200;
 impl Guard {
     /// Guards a serial line.
     pub(super) fn serial(line: crate::sources::line::LineSettings, timer: Timer) -> Self {
-        let silence = if line.baud > SILENCE_FAST_ABOVE_BAUD {
-            SILENCE_FAST
-        } else {
-            line.characters(7) / 2
-        };
+        let silence =
+            if line.baud > SILENCE_FAST_ABOVE_BAUD { SILENCE_FAST } else { line.characters(7) / 2 };
         let mut guard = Self::network(Framing::Rtu);
         guard.timer = timer;
         guard.character = Some(line.characters(1));
@@ -177,8 +176,7 @@ impl Guard {
 
     /// Lets nobody speak for as long as an answer may take.
     fn hold(&mut self, longest: Duration) {
-        let hold =
-            longest.clamp(limits::MODBUS_QUARANTINE_MIN, limits::MODBUS_QUARANTINE_MAX);
+        let hold = longest.clamp(limits::MODBUS_QUARANTINE_MIN, limits::MODBUS_QUARANTINE_MAX);
         let end = Instant::now() + hold;
         self.quarantine = Some(self.quarantine.map_or(end, |before| before.max(end)));
     }

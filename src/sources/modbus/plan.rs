@@ -210,3 +210,131 @@ fn info(device: &Device, point: &Point, name: &Arc<str>) -> PointInfo {
         src: Some(format!("{} {}", point.table.word(), point.address).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::modbus::settings::{Form, WordOrder};
+    use proptest::prelude::*;
+
+    fn device(points: Vec<Point>) -> Device {
+        Device {
+            name: "d".into(),
+            id: 1,
+            timeout: Duration::from_millis(100),
+            pause: Duration::ZERO,
+            gap_max: 4,
+            registers_max: 125,
+            points,
+        }
+    }
+
+    fn point(table: Table, address: u16, form: Form) -> Point {
+        Point {
+            name: format!("{}{address}", table.word()).into(),
+            table,
+            address,
+            form,
+            order: WordOrder::Abcd,
+            scale: 1.0,
+            offset: 0.0,
+            decimals: None,
+            unit: "".into(),
+            every: Duration::from_secs(1),
+        }
+    }
+
+    fn spans(device: &Device) -> Vec<String> {
+        let classes = classes(0, device, &Points::default()).unwrap();
+        let requests = classes.iter().flat_map(|class| &class.requests);
+        requests.map(|request| request.span.words()).collect()
+    }
+
+    #[test]
+    fn neighbours_merge_up_to_the_gap_and_never_across_tables() {
+        let at = |address| point(Table::Holding, address, Form::U16);
+        let mixed = device(vec![
+            at(20),
+            at(10),
+            at(11),
+            at(16),
+            point(Table::Input, 12, Form::F32),
+            point(Table::Coil, 3, Form::Bool),
+            point(Table::Coil, 60, Form::Bool),
+        ]);
+        assert_eq!(spans(&mixed), ["coil 3-60", "holding 10-20", "input 12-13"]);
+        let apart = Device { gap_max: 3, ..mixed };
+        assert_eq!(
+            spans(&apart)[1..],
+            ["coil 60", "holding 10-11", "holding 16-20", "input 12-13"]
+        );
+    }
+
+    #[test]
+    fn a_read_ends_before_a_value_that_does_not_fit_whole() {
+        let points = (0..5).map(|n| point(Table::Holding, n * 2, Form::U32)).collect();
+        let narrow = Device { registers_max: 5, ..device(points) };
+        assert_eq!(spans(&narrow), ["holding 0-3", "holding 4-7", "holding 8-9"]);
+        let all = (0..130).map(|n| point(Table::Holding, n, Form::U16)).collect();
+        assert_eq!(spans(&device(all)), ["holding 0-124", "holding 125-129"]);
+    }
+
+    #[test]
+    fn named_bits_are_points_of_one_register() {
+        let form = Form::Bits(vec![(0, "low".into()), (3, "freeze".into())]);
+        let known = Points::default();
+        let alarms = device(vec![point(Table::Holding, 200, form)]);
+        let classes = classes(0, &alarms, &known).unwrap();
+        assert_eq!(spans(&alarms), ["holding 200"]);
+        let names: Vec<_> =
+            classes[0].points.iter().map(|id| known.info(*id).point.to_string()).collect();
+        assert_eq!(names, ["holding200.low", "holding200.freeze"]);
+        let first = known.info(classes[0].points[0]);
+        assert_eq!(first.src.as_deref(), Some("holding 200"));
+        assert!(classes[0].requests[0].split(&classes[0].fields).is_none());
+    }
+
+    #[test]
+    fn a_refused_read_is_cut_at_its_widest_gap_first() {
+        let at = |address| point(Table::Holding, address, Form::U16);
+        let gaps = device(vec![at(0), at(1), at(3), at(8), at(9)]);
+        let class = classes(0, &gaps, &Points::default()).unwrap().remove(0);
+        let (left, right) = class.requests[0].split(&class.fields).unwrap();
+        assert_eq!(
+            (left.span.words(), right.span.words()),
+            ("holding 0-3".into(), "holding 8-9".into())
+        );
+        assert!(left.has_gap(&class.fields) && !right.has_gap(&class.fields));
+        let (a, b) = right.split(&class.fields).unwrap();
+        assert_eq!((a.span.words(), b.span.words()), ("holding 8".into(), "holding 9".into()));
+        assert!(a.split(&class.fields).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_lies_whole_in_exactly_one_request(
+            wanted in proptest::collection::vec((0_u16..400, 0_usize..4), 1..60),
+            gap_max in 0_u16..20,
+            registers_max in 4_u16..=125,
+        ) {
+            let forms = [Form::U16, Form::F32, Form::I64, Form::Text(7)];
+            let points = wanted
+                .iter()
+                .map(|(address, form)| point(Table::Holding, *address, forms[*form].clone()))
+                .collect();
+            let device = Device { gap_max, registers_max, ..device(points) };
+            let class = classes(0, &device, &Points::default()).unwrap().remove(0);
+            let mut next = 0;
+            for request in &class.requests {
+                prop_assert_eq!(request.fields.start, next);
+                next = request.fields.end;
+                prop_assert!(request.span.count <= registers_max);
+                for field in &class.fields[request.fields.clone()] {
+                    prop_assert!(field.address >= request.span.address);
+                    prop_assert!(u32::from(field.address) + u32::from(field.width) <= request.span.end());
+                }
+            }
+            prop_assert_eq!(next, class.fields.len());
+        }
+    }
+}

@@ -71,9 +71,11 @@ impl Speaker {
             Poll::Ready(Ok(Ok(
                 Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words),
             ))) if words.len() == usize::from(span.count) => Ok(Answer::Words(words)),
-            Poll::Ready(Ok(Ok(
-                Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits),
-            ))) if bits.len() >= usize::from(span.count) => Ok(Answer::Bits(bits)),
+            Poll::Ready(Ok(Ok(Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits))))
+                if bits.len() >= usize::from(span.count) =>
+            {
+                Ok(Answer::Bits(bits))
+            }
             Poll::Ready(Ok(Err(code))) => Ok(Answer::Exception(code)),
             _ => Err(Fault::Garbage),
         }

@@ -23,9 +23,11 @@ pub(super) enum Timer {
 impl Timer {
     /// Makes a fine timer; a coarse one where the kernel has none, which only costs speed.
     pub(super) fn fine() -> Self {
+        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd never changes its fd")]
+        let register = AsyncFd::new;
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         timerfd_create(TimerfdClockId::Monotonic, flags)
-            .and_then(|fd| AsyncFd::register(fd).map_err(|_| rustix::io::Errno::NOSYS))
+            .and_then(|fd| register(fd).map_err(|_| rustix::io::Errno::NOSYS))
             .map_or(Self::Coarse, Self::Fine)
     }
 
