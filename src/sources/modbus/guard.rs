@@ -105,6 +105,11 @@ impl Guard {
         self.wire.is_some()
     }
 
+    /// Returns whether it guards a serial line of this board.
+    pub(super) fn is_serial(&self) -> bool {
+        self.character.is_some()
+    }
+
     pub(super) fn framing(&self) -> Framing {
         self.framing
     }

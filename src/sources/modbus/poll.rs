@@ -65,7 +65,10 @@ impl Line {
                 Err(Fault::Gone) if again => {
                     again = false;
                     if !self.is_ready().await {
-                        self.failure.get_or_insert(Failure::Ended);
+                        // Of a cable it is told that it was pulled, of a host why it refuses.
+                        if self.guard.is_serial() {
+                            self.failure = Some(Failure::Ended);
+                        }
                         return Err(Fault::Gone);
                     }
                 }
@@ -125,7 +128,7 @@ pub(super) struct Findings {
     /// Requests made and answers of any kind, exceptions included.
     pub(super) asked: u32,
     pub(super) answered: u32,
-    /// It is given up just now, after this long.
+    /// It is given up just now.
     pub(super) fell_silent: bool,
     /// It was given up and answers again.
     pub(super) is_back: bool,
@@ -181,10 +184,7 @@ impl<'a> Poll<'a> {
         let now = Instant::now();
         match self.unit.breaker.turn(now) {
             Turn::Rest => return,
-            Turn::Probe if !self.probe().await => {
-                self.unit.breaker.failed(Instant::now());
-                return;
-            }
+            Turn::Probe if !self.probe().await => return,
             Turn::Probe | Turn::Ask => {}
         }
         let mut index = 0;
@@ -205,6 +205,10 @@ impl<'a> Poll<'a> {
         let answered = match self.line.ask(self.unit, span).await {
             Ok(Answer::Exception(code)) => !is_from_gateway(code),
             Ok(_) | Err(Fault::Wrong(_)) => true,
+            Err(Fault::Gone) => {
+                self.findings.asked -= 1;
+                return false;
+            }
             Err(_) => false,
         };
         if answered {
@@ -216,6 +220,8 @@ impl<'a> Poll<'a> {
                 self.class.requests = plan::merge(&self.class.fields, &self.unit.settings);
                 self.findings.refusals_changed = true;
             }
+        } else {
+            self.unit.breaker.failed(Instant::now());
         }
         answered
     }
