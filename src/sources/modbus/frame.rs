@@ -5,8 +5,6 @@ use std::ops::Range;
 
 use crc::{CRC_16_MODBUS, Crc};
 
-use crate::limits;
-
 /// The checksum of RTU frames (MODBUS over Serial Line 1.02, section 2.5.1.2).
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_MODBUS);
 
@@ -60,11 +58,41 @@ pub(super) enum Mismatch {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     framing: Framing,
+    pub(super) shape: Shape,
+    transaction: u16,
+}
+
+/// All that an RTU answer says of its question: answers of one shape cannot be told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
     pub(super) unit: u8,
     function: u8,
     /// Bytes of registers or bits.
     data: u8,
-    transaction: u16,
+}
+
+impl Shape {
+    /// Works out the shape of the answer to a read of `count` elements (functions 1 to 4).
+    pub(super) fn of(unit: u8, function: u8, count: u16) -> Option<Self> {
+        let bytes = match function {
+            0x01 | 0x02 => count.div_ceil(8),
+            0x03 | 0x04 => count.checked_mul(2)?,
+            _ => return None,
+        };
+        Some(Self { unit, function, data: u8::try_from(bytes).ok()? })
+    }
+
+    /// Returns whether an RTU frame that begins with `bytes` may be the answer, or an exception in
+    /// its place.
+    pub(super) fn may_begin(&self, bytes: &[u8]) -> bool {
+        match bytes {
+            [unit, function, data, ..] if *unit == self.unit => {
+                *function == self.function | 0x80
+                    || (*function == self.function && *data == self.data)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What the bytes so far amount to.
@@ -92,26 +120,16 @@ impl Expected {
         };
         let &[unit, function, _, _, high, low, ..] = rest else { return None };
         let count = u16::from_be_bytes([high, low]);
-        let bytes = match function {
-            0x01 | 0x02 => count.div_ceil(8),
-            0x03 | 0x04 => count.checked_mul(2)?,
-            _ => return None,
-        };
-        let data = u8::try_from(bytes).ok()?;
-        Some(Self { framing, unit, function, data, transaction })
+        let shape = Shape::of(unit, function, count)?;
+        Some(Self { framing, shape, transaction })
     }
 
     /// Returns the length of the whole answer when it is no exception.
     pub(super) fn answer_bytes(&self) -> usize {
         match self.framing {
-            Framing::Rtu => 5 + usize::from(self.data),
-            Framing::Mbap => 9 + usize::from(self.data),
+            Framing::Rtu => 5 + usize::from(self.shape.data),
+            Framing::Mbap => 9 + usize::from(self.shape.data),
         }
-    }
-
-    /// Returns whether an answer to one cannot be told from an answer to the other.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        (self.unit, self.function, self.data) == (other.unit, other.function, other.data)
     }
 
     /// Judges what has come so far. Bytes behind a fitting answer spoil it: on a line without
@@ -124,10 +142,10 @@ impl Expected {
     }
 
     fn judge_rtu(&self, bytes: &[u8]) -> Verdict {
-        let start = if is_glitch(self.unit) { 0 } else { glitches(bytes) };
+        let start = if is_glitch(self.shape.unit) { 0 } else { glitches(bytes) };
         let frame = &bytes[start..];
         let &[unit, function, ..] = frame else { return Verdict::More };
-        if unit != self.unit {
+        if unit != self.shape.unit {
             return Verdict::Unfit(Mismatch::Unit(unit));
         }
         let length = match self.pdu(function, frame.get(2).copied()) {
@@ -156,7 +174,7 @@ impl Expected {
         if u16::from_be_bytes([t0, t1]) != self.transaction {
             return Verdict::Unfit(Mismatch::Transaction);
         }
-        if unit != self.unit {
+        if unit != self.shape.unit {
             return Verdict::Unfit(Mismatch::Unit(unit));
         }
         let length = match self.pdu(function, bytes.get(8).copied()) {
@@ -176,15 +194,15 @@ impl Expected {
 
     /// Returns the length of the answer's PDU, once it is known.
     fn pdu(&self, function: u8, count: Option<u8>) -> Result<Option<usize>, Mismatch> {
-        if function == self.function | 0x80 {
+        if function == self.shape.function | 0x80 {
             return Ok(Some(2));
         }
-        if function != self.function {
+        if function != self.shape.function {
             return Err(Mismatch::Function(function));
         }
         match count {
             None => Ok(None),
-            Some(count) if count == self.data => Ok(Some(2 + usize::from(count))),
+            Some(count) if count == self.shape.data => Ok(Some(2 + usize::from(count))),
             Some(count) => Err(Mismatch::Count(count)),
         }
     }
@@ -218,31 +236,8 @@ fn is_glitch(byte: u8) -> bool {
     matches!(byte, 0x00 | 0xFF)
 }
 
-/// Returns RTU requests like `request` whose answers have another length: fewer elements first, which
-/// the device surely has, then more.
-pub(super) fn proofs(request: &[u8]) -> Vec<Vec<u8>> {
-    let &[unit, function, a1, a0, n1, n0, ..] = request else { return Vec::new() };
-    let count = u16::from_be_bytes([n1, n0]);
-    let (step, most) = match function {
-        0x01 | 0x02 => (8, limits::MODBUS_BITS_MAX),
-        _ => (1, limits::MODBUS_REGISTERS_MAX),
-    };
-    let fewer = (1..=PROOFS_MAX).filter_map(|n| count.checked_sub(n * step).filter(|n| *n > 0));
-    let more = (1..=PROOFS_MAX).map(|n| count + n * step).filter(|n| *n <= most);
-    fewer
-        .chain(more)
-        .map(|count| {
-            let [n1, n0] = count.to_be_bytes();
-            sealed(&[unit, function, a1, a0, n1, n0])
-        })
-        .collect()
-}
-
-/// Lengths tried in either direction; more answers of one unit are never owed at once within
-/// [`limits::MODBUS_LATE_ANSWER_MAX`], because probes get rarer.
-const PROOFS_MAX: u16 = 8;
-
 /// Appends the checksum to an RTU frame.
+#[cfg(test)]
 pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
     let mut frame = body.to_vec();
     frame.extend(CRC.checksum(body).to_le_bytes());

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::frame::{
-    Expected, FRAME_BYTES_MAX, Fault, Framing, Mismatch, Verdict, is_some_frame, proofs,
+    Expected, FRAME_BYTES_MAX, Fault, Framing, Mismatch, Shape, Verdict, is_some_frame,
 };
 use super::timer::Timer;
 use crate::limits;
@@ -49,13 +49,17 @@ pub(super) struct Guard {
 
 /// An answer that did not come in time.
 struct Debt {
-    answer: Expected,
+    answer: Shape,
     asked: Instant,
 }
 
 /// Debts remembered. They expire after [`limits::MODBUS_LATE_ANSWER_MAX`], and a unit that keeps
 /// silent is asked less and less often.
 const OWED_MAX: usize = 64;
+
+/// How many sizes of a read are tried to find one that no late answer fits. A device that owes more
+/// is asked less and less often, so that older debts expire.
+const WIDENED_MAX: u16 = 16;
 
 /// A frame and what may come right behind it.
 const BUFFER_BYTES: usize = 2 * FRAME_BYTES_MAX;
@@ -114,33 +118,43 @@ impl Guard {
         self.framing
     }
 
+    /// Returns how many elements to ask `unit` for so that it gets at least `count` and no late
+    /// answer fits: `count` itself unless an answer of that shape is owed. A device may answer in any
+    /// order, so it owes an answer until that has come or is too old to come. `None` when no number
+    /// will do.
+    pub(super) fn distinct_count(&mut self, unit: u8, function: u8, count: u16) -> Option<u16> {
+        self.owed.retain(|debt| debt.asked.elapsed() < limits::MODBUS_LATE_ANSWER_MAX);
+        if self.framing == Framing::Mbap {
+            return Some(count);
+        }
+        let (step, most) = match function {
+            0x01 | 0x02 => (8, limits::MODBUS_BITS_MAX),
+            _ => (1, limits::MODBUS_REGISTERS_MAX),
+        };
+        (0..=WIDENED_MAX).map(|n| count.saturating_add(n * step)).find(|count| {
+            let shape = Shape::of(unit, function, *count);
+            *count <= most
+                && shape.is_some_and(|shape| self.owed.iter().all(|debt| debt.answer != shape))
+        })
+    }
+
+    /// Forgets what `unit` owes, after a quarantine: it will not give more elements than asked for,
+    /// so the order of its answers is all there is to go by.
+    pub(super) fn forgive(&mut self, unit: u8) {
+        self.owed.retain(|debt| debt.answer.unit != unit);
+        self.hold(self.slowest);
+    }
+
     /// Sends one request frame and returns the answer frame that fits it, checked byte for byte. On
     /// a fault, either the connection is gone or the bus is in quarantine.
-    ///
-    /// A unit that left a request of the same shape unanswered may send that answer now, and on RTU
-    /// it would fit. So such a unit is first asked for another number of registers: units answer in
-    /// order, so a fitting answer to that proves that nothing older can come.
     pub(super) async fn exchange(
         &mut self,
         request: &[u8],
         patience: Patience,
     ) -> Result<&[u8], Fault> {
         let expected = Expected::of(self.framing, request).ok_or(Fault::Garbage)?;
-        self.owed.retain(|debt| debt.asked.elapsed() < limits::MODBUS_LATE_ANSWER_MAX);
-        if self.framing == Framing::Rtu && self.owes(&expected) {
-            let proof = proofs(request).into_iter().find_map(|proof| {
-                let expected = Expected::of(self.framing, &proof)?;
-                (!self.owes(&expected)).then_some((proof, expected))
-            });
-            let (proof, expected) = proof.ok_or(Fault::Timeout)?;
-            self.attempt(&proof, &expected, patience).await?;
-        }
         let place = self.attempt(request, &expected, patience).await?;
         Ok(&self.bytes[place])
-    }
-
-    fn owes(&self, expected: &Expected) -> bool {
-        self.owed.iter().any(|debt| debt.answer.is_like(expected))
     }
 
     async fn attempt(
@@ -161,13 +175,15 @@ impl Guard {
         match (&outcome, asked) {
             (Ok(_), Some(asked)) => {
                 self.slowest = asked.elapsed().max(self.slowest - self.slowest / 64);
-                self.owed.retain(|debt| debt.answer.unit != expected.unit);
             }
             (Err(Fault::Gone), _) => self.wire = None,
-            (Err(_), asked) => {
+            (Err(fault), asked) => {
+                if matches!(fault, Fault::Wrong(_)) {
+                    self.note_late();
+                }
                 if let Some(asked) = asked {
                     self.owed.truncate(OWED_MAX - 1);
-                    self.owed.insert(0, Debt { answer: *expected, asked });
+                    self.owed.insert(0, Debt { answer: expected.shape, asked });
                 }
                 self.hold(self.slowest);
                 if self.drops_on_fault {
@@ -207,7 +223,7 @@ impl Guard {
                 return Err(Fault::Wrong(Mismatch::Transaction));
             }
             self.last_byte = Instant::now();
-            self.note_late(self.bytes[0]);
+            self.note_late();
             self.hold(limits::MODBUS_QUARANTINE_MIN);
             drained += got;
             if drained > limits::MODBUS_NOISE_BYTES_MAX
@@ -220,9 +236,12 @@ impl Guard {
         Ok(())
     }
 
-    /// Learns how late answers are from one that came when it was no longer awaited.
-    fn note_late(&mut self, unit: u8) {
-        if let Some(debt) = self.owed.iter().find(|debt| debt.answer.unit == unit) {
+    /// Recognises the answer to an earlier question: learns how late answers are, and that this one
+    /// cannot come again.
+    fn note_late(&mut self) {
+        let oldest = self.owed.iter().rposition(|debt| debt.answer.may_begin(&self.bytes[..3]));
+        if let Some(oldest) = oldest {
+            let debt = self.owed.remove(oldest);
             self.slowest = self.slowest.max(debt.asked.elapsed());
         }
     }

@@ -15,12 +15,17 @@
 //!    characters, counted from the last byte, so silence that has passed is not waited for.
 //! 4. After any timeout, damaged or unfit answer, a network connection is dropped and made anew; a
 //!    serial bus is quarantined for the longest answer time seen (50 ms to 2 s), then must be silent.
-//! 5. A unit that still owes an answer of the same shape is first asked for another number of
-//!    registers. Units answer in order, so the fitting answer proves that nothing older can come.
+//! 5. A unit that still owes an answer of the same shape (unit, function, count) is asked for a
+//!    register more than needed: the late answer then does not fit. Units may answer in any order
+//!    (pymodbus does), so a debt lasts until the late answer was seen or ten seconds have passed.
+//!    Asking for fewer registers first, as a proof that nothing older can come, was tried and failed
+//!    against pymodbus for that reason.
 //!
-//! What is left: an RTU unit that answers out of order, or more than ten seconds late.
+//! What is left: an answer that is more than ten seconds late, and a unit that refuses to give a
+//! register more: it is quarantined and then trusted to answer in order.
 //!
-//! It costs a short request after a timeout, and 50 ms of bus time after a damaged answer.
+//! It costs two bytes an answer for ten seconds after a timeout, and 50 ms of bus time after a
+//! damaged answer.
 //!
 //! # The rest
 //! `plan.rs` merges points into requests and cuts refused ones in two; `decode.rs` makes samples;

@@ -45,8 +45,33 @@ impl Speaker {
         Self { context, hatch }
     }
 
-    /// Asks `unit` for `span` through `guard`.
+    /// Asks `unit` for `span` through `guard`. A unit that owes an answer of the same shape is asked
+    /// for a few elements more, so that the late answer does not fit.
     pub(super) async fn read(
+        &mut self,
+        guard: &mut Guard,
+        unit: u8,
+        span: Span,
+        patience: Patience,
+    ) -> Result<Answer, Fault> {
+        let count = guard.distinct_count(unit, function(span.table), span.count);
+        // No size is safe: as long as that lasts, it is as if the unit gave no answer.
+        let count = count.filter(|count| span.address.checked_add(count - 1).is_some());
+        let widened = Span { count: count.ok_or(Fault::Timeout)?, ..span };
+        let mut answer = self.call(guard, unit, widened, patience).await?;
+        if widened != span {
+            if matches!(answer, Answer::Exception(_)) {
+                guard.forgive(unit);
+                return self.call(guard, unit, span, patience).await;
+            }
+            if let Answer::Words(words) = &mut answer {
+                words.truncate(span.count.into());
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn call(
         &mut self,
         guard: &mut Guard,
         unit: u8,
@@ -79,6 +104,16 @@ impl Speaker {
             Poll::Ready(Ok(Err(code))) => Ok(Answer::Exception(code)),
             _ => Err(Fault::Garbage),
         }
+    }
+}
+
+/// Returns the function code that reads `table` (Modbus Application Protocol 1.1b3, section 6).
+fn function(table: Table) -> u8 {
+    match table {
+        Table::Coil => 0x01,
+        Table::Discrete => 0x02,
+        Table::Holding => 0x03,
+        Table::Input => 0x04,
     }
 }
 

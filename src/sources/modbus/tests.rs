@@ -31,6 +31,8 @@ enum Act {
     Send(u64, Vec<u8>),
     /// Sends them one by one, a millisecond apart.
     Trickle(Vec<u8>),
+    /// Sends them so much later and hears further requests meanwhile.
+    Meanwhile(u64, Vec<u8>),
     Silence,
     Close,
 }
@@ -69,7 +71,9 @@ impl Far {
         self.asked.lock().unwrap().iter().map(|(_, request)| request.clone()).collect()
     }
 
-    async fn serve(self, mut near: DuplexStream) {
+    async fn serve(self, near: DuplexStream) {
+        let (mut near, there) = tokio::io::split(near);
+        let there = Arc::new(tokio::sync::Mutex::new(there));
         let mut request = vec![0; if self.framing == Framing::Rtu { 8 } else { 12 }];
         while near.read_exact(&mut request).await.is_ok() {
             let n = {
@@ -77,25 +81,25 @@ impl Far {
                 asked.push((Instant::now(), request.clone()));
                 asked.len() - 1
             };
-            let sent = match (self.script)(n, &request) {
-                Act::Send(after, bytes) => {
-                    sleep(Duration::from_millis(after)).await;
-                    near.write_all(&bytes).await
+            let (after, bytes, chunk) = match (self.script)(n, &request) {
+                Act::Send(after, bytes) => (after, bytes, usize::MAX),
+                Act::Trickle(bytes) => (1, bytes, 1),
+                Act::Meanwhile(after, bytes) => {
+                    let there = Arc::clone(&there);
+                    tokio::spawn(async move {
+                        sleep(Duration::from_millis(after)).await;
+                        there.lock().await.write_all(&bytes).await
+                    });
+                    continue;
                 }
-                Act::Trickle(bytes) => {
-                    for byte in bytes {
-                        sleep(Duration::from_millis(1)).await;
-                        if near.write_all(&[byte]).await.is_err() {
-                            return;
-                        }
-                    }
-                    Ok(())
-                }
-                Act::Silence => Ok(()),
+                Act::Silence => continue,
                 Act::Close => return,
             };
-            if sent.is_err() {
-                return;
+            for bytes in bytes.chunks(chunk) {
+                sleep(Duration::from_millis(after)).await;
+                if there.lock().await.write_all(bytes).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -255,9 +259,11 @@ const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Delays that look random, from 0 to 399 ms against a timeout of 100.
+/// Delays that look random, in milliseconds: two in three below the timeout of 100, one up to four
+/// times that.
 fn unsteady(n: usize) -> u64 {
-    (n as u64).wrapping_mul(2_654_435_761) % 400
+    let random = (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    if random % 3 == 0 { 100 + random / 3 % 300 } else { random / 3 % 80 }
 }
 
 /// Registers too far apart to be merged: every request has the same shape.
@@ -268,10 +274,30 @@ async fn late_answer_is_never_returned_for_another_register() {
     for (framing, serial) in [(Framing::Rtu, true), (Framing::Rtu, false), (Framing::Mbap, false)] {
         let script: Script = Arc::new(|n, request| Act::Send(unsteady(n), right(request)));
         let far = Far::new(framing, serial, script);
-        let seen = run(&far, vec![device(7, 200, &APART)], secs(600)).await;
+        let seen = run(&far, vec![device(7, 200, &APART)], secs(1800)).await;
         let good = seen.good();
-        assert!(good > 50, "{framing:?} serial {serial}: only {good} readings came");
+        assert!(good > 1000, "{framing:?} serial {serial}: only {good} readings came");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_answers_out_of_order_are_never_believed_either() {
+    let unordered: Script = Arc::new(|n, request| Act::Meanwhile(unsteady(n), right(request)));
+    let far = Far::new(Framing::Rtu, true, unordered);
+    let seen = run(&far, vec![device(7, 200, &APART), device(8, 200, &[16, 32])], secs(1800)).await;
+    let good = seen.good();
+    assert!(good > 1000, "only {good} readings came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_gives_no_register_more_is_believed_after_a_quarantine() {
+    let far = Far::rtu(|n, request| match (n, range(request)) {
+        (1, _) => Act::Silence,
+        (_, (first, last)) if first != last => Act::Send(5, exception(request, 2)),
+        _ => Act::Send(5, right(request)),
+    });
+    let seen = run(&far, vec![device(7, 1000, &[16])], Duration::from_millis(3500)).await;
+    assert_eq!(seen.of("d7", "r16"), [Ok(16), Err(NoData::Timeout), Ok(16), Ok(16)]);
 }
 
 #[tokio::test(start_paused = true)]
