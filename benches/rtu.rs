@@ -3,7 +3,6 @@
 //! polls that frame lengths and silences allow, and the CPU time of this process without the device.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)]
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use fieldgate::sources::line::{LineSettings, SerialLine};
 use fieldgate::sources::modbus::ModbusBus;
 use fieldgate::sources::modbus::settings::{Bus, Device, Form, Link, Point, Table, WordOrder};
 use fieldgate::sources::{Outlet, Source as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_serial::{SerialPort as _, SerialStream};
 use tokio_util::sync::CancellationToken;
@@ -32,8 +32,12 @@ fn main() {
     let cycle = LINE.characters(8 + answer) + LINE.characters(7);
     let possible = RUN.as_secs_f64() / cycle.as_secs_f64();
     let cpu = thread_cpu();
-    let (good, bad) = runtime().block_on(poll(path));
+    let (times, bad) = runtime().block_on(poll(path));
     let cpu = thread_cpu().saturating_sub(cpu);
+    let good = u32::try_from(times.len()).unwrap();
+    let mut gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_unstable();
+    println!("half of all polls take at most {:?} of {cycle:?} at best", gaps[gaps.len() / 2]);
     println!(
         "{good} polls of {possible:.0} possible: {:.1} %; {bad} without data; {:.1} % of a core",
         100.0 * f64::from(good) / possible,
@@ -59,13 +63,8 @@ async fn device(name: &std::sync::mpsc::SyncSender<PathBuf>) {
     name.send(far.name().unwrap().into()).unwrap();
     let mut request = [0_u8; 256];
     let mut filled = 0;
-    loop {
-        line.readable().await.unwrap();
-        match line.try_read(&mut request[filled..]) {
-            Ok(got) => filled += got,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return,
-        }
+    while let Ok(got) = line.read(&mut request[filled..]).await {
+        filled += got;
         if filled < 8 {
             continue;
         }
@@ -82,11 +81,11 @@ async fn device(name: &std::sync::mpsc::SyncSender<PathBuf>) {
         while Instant::now() < due {
             std::hint::spin_loop();
         }
-        io::Write::write_all(&mut line, &answer).unwrap();
+        line.write_all(&answer).await.unwrap();
     }
 }
 
-async fn poll(path: PathBuf) -> (u32, u32) {
+async fn poll(path: PathBuf) -> (Vec<Instant>, u32) {
     let point = |address| Point {
         name: format!("r{address}").into(),
         table: Table::Holding,
@@ -116,11 +115,11 @@ async fn poll(path: PathBuf) -> (u32, u32) {
     let outlet = Outlet { groups, points, clock: Arc::new(System), events: Events::default() };
     let stop = CancellationToken::new();
     let count = async {
-        let (mut good, mut bad) = (0, 0);
+        let (mut good, mut bad) = (Vec::new(), 0);
         let end = tokio::time::Instant::now() + RUN;
         while let Ok(Some(group)) = tokio::time::timeout_at(end, taken.recv()).await {
             if group.samples.iter().all(|sample| sample.value.is_ok()) {
-                good += 1;
+                good.push(Instant::now());
             } else {
                 bad += 1;
             }

@@ -145,9 +145,13 @@ pub fn not_connected(bus: &str, address: &str, error: &io::Error) -> Notice {
             "cannot be reached from this network",
             ["the network cable is unplugged", "the address belongs to another network"],
         ),
+        io::ErrorKind::ConnectionReset => (
+            "closes every connection before it answers",
+            ["another client holds the only connection it allows", "it speaks another protocol"],
+        ),
         _ => (
             "cannot be connected to",
-            ["the name cannot be resolved to an address", "the device closed the connection"],
+            ["the name cannot be resolved to an address", "the network is not configured"],
         ),
     };
     Notice::error(&UNREACHABLE, bus, format!("is down: {address} {what}"))
@@ -175,7 +179,7 @@ pub struct Silence {
 #[must_use]
 pub fn silent(subject: &str, id: u8, seen: Silence) -> Notice {
     let lasted = rounded(seen.lasted);
-    let what = format!("has not answered for {lasted} ({} requests, no answer)", seen.requests);
+    let what = format!("has not answered for {lasted} ({} requests, 0 bytes back)", seen.requests);
     let notice = Notice::warning(&SILENT, subject, what);
     let off = format!("device {id} is off or has another id");
     let notice = match (seen.others, seen.others_answering, seen.serial) {

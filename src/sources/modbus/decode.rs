@@ -331,7 +331,8 @@ mod tests {
 
     #[test]
     fn decimal_scales_stay_exact() {
-        let table: [(Form, f64, f64, Option<u8>, &[u16], (i64, u8)); 10] = [
+        type Row<'a> = (Form, f64, f64, Option<u8>, &'a [u16], (i64, u8));
+        let table: [Row; 10] = [
             (Form::U16, 0.1, 0.0, None, &[2317], (2317, 1)),
             (Form::I16, 0.01, 0.0, None, &[0xFFFF], (-1, 2)),
             (Form::U16, 10.0, 0.0, None, &[7], (70, 0)),
@@ -354,7 +355,7 @@ mod tests {
         let words = |number: f32| laid_out(&number.to_be_bytes(), WordOrder::Abcd);
         assert_eq!(read(&point(Form::F32), &words(21.1)), exact(211, 1));
         let rounded = Point { decimals: Some(2), ..point(Form::F32) };
-        assert_eq!(read(&rounded, &words(3.14159)), exact(314, 2));
+        assert_eq!(read(&rounded, &words(2.71459)), exact(271, 2));
         let scaled = Point { scale: 10.0, ..point(Form::F32) };
         assert_eq!(read(&scaled, &words(21.1)), exact(211, 0));
         assert_eq!(read(&point(Form::F32), &words(f32::NAN)), Err(NoData::SensorFault));

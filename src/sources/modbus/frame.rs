@@ -82,16 +82,10 @@ impl Shape {
         Some(Self { unit, function, data: u8::try_from(bytes).ok()? })
     }
 
-    /// Returns whether an RTU frame that begins with `bytes` may be the answer, or an exception in
-    /// its place.
-    pub(super) fn may_begin(&self, bytes: &[u8]) -> bool {
-        match bytes {
-            [unit, function, data, ..] if *unit == self.unit => {
-                *function == self.function | 0x80
-                    || (*function == self.function && *data == self.data)
-            }
-            _ => false,
-        }
+    /// Returns whether an RTU frame that begins with `bytes` is of this shape. An exception is of
+    /// none: it may stand for any question.
+    pub(super) fn begins(&self, bytes: &[u8]) -> bool {
+        bytes.starts_with(&[self.unit, self.function, self.data])
     }
 }
 

@@ -138,6 +138,11 @@ impl Guard {
         })
     }
 
+    /// Returns whether an exception from `unit` may be about an earlier question.
+    pub(super) fn is_owed_by(&self, unit: u8) -> bool {
+        self.framing == Framing::Rtu && self.owed.iter().any(|debt| debt.answer.unit == unit)
+    }
+
     /// Forgets what `unit` owes, after a quarantine: it will not give more elements than asked for,
     /// so the order of its answers is all there is to go by.
     pub(super) fn forgive(&mut self, unit: u8) {
@@ -179,7 +184,7 @@ impl Guard {
             (Err(Fault::Gone), _) => self.wire = None,
             (Err(fault), asked) => {
                 if matches!(fault, Fault::Wrong(_)) {
-                    self.note_late();
+                    self.note_late(BUFFER_BYTES);
                 }
                 if let Some(asked) = asked {
                     self.owed.truncate(OWED_MAX - 1);
@@ -223,7 +228,7 @@ impl Guard {
                 return Err(Fault::Wrong(Mismatch::Transaction));
             }
             self.last_byte = Instant::now();
-            self.note_late();
+            self.note_late(got);
             self.hold(limits::MODBUS_QUARANTINE_MIN);
             drained += got;
             if drained > limits::MODBUS_NOISE_BYTES_MAX
@@ -238,8 +243,9 @@ impl Guard {
 
     /// Recognises the answer to an earlier question: learns how late answers are, and that this one
     /// cannot come again.
-    fn note_late(&mut self) {
-        let oldest = self.owed.iter().rposition(|debt| debt.answer.may_begin(&self.bytes[..3]));
+    fn note_late(&mut self, got: usize) {
+        let bytes = &self.bytes[..got];
+        let oldest = self.owed.iter().rposition(|debt| debt.answer.begins(bytes));
         if let Some(oldest) = oldest {
             let debt = self.owed.remove(oldest);
             self.slowest = self.slowest.max(debt.asked.elapsed());
@@ -258,8 +264,9 @@ impl Guard {
             self.character.map_or(Duration::ZERO, |character| character * count)
         };
         let mut end = Instant::now() + on_the_wire(request.len()) + timeout;
-        match timeout_at(end, async { wire.write_all(request).await.and(wire.flush().await) }).await
-        {
+        // No flush: nothing is buffered here, and on a serial port it would block the whole reactor
+        // until the last character has left (tcdrain).
+        match timeout_at(end, wire.write_all(request)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::Gone),
             Err(_) => return Err(Fault::Timeout),

@@ -112,6 +112,7 @@ pub(super) fn merge(fields: &[Field], device: &Device) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (index, field) in fields.iter().enumerate() {
         let end = u32::from(field.address) + u32::from(field.width);
+        // A register's gap costs 16 bits on the wire, and so do 16 bits.
         let (most, gap_max) = if field.table.is_bits() {
             (limits::MODBUS_BITS_MAX, device.gap_max.saturating_mul(16))
         } else {

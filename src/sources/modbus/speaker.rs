@@ -59,14 +59,14 @@ impl Speaker {
         let count = count.filter(|count| span.address.checked_add(count - 1).is_some());
         let widened = Span { count: count.ok_or(Fault::Timeout)?, ..span };
         let mut answer = self.call(guard, unit, widened, patience).await?;
-        if widened != span {
-            if matches!(answer, Answer::Exception(_)) {
+        match &mut answer {
+            // It may be about the wider read or about an earlier question: ask again to be sure.
+            Answer::Exception(_) if widened != span || guard.is_owed_by(unit) => {
                 guard.forgive(unit);
                 return self.call(guard, unit, span, patience).await;
             }
-            if let Answer::Words(words) = &mut answer {
-                words.truncate(span.count.into());
-            }
+            Answer::Words(words) => words.truncate(span.count.into()),
+            Answer::Bits(_) | Answer::Exception(_) => {}
         }
         Ok(answer)
     }

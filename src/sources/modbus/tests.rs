@@ -39,6 +39,8 @@ enum Act {
 
 type Script = Arc<dyn Fn(usize, &[u8]) -> Act + Send + Sync>;
 
+type Exists = Arc<dyn Fn(usize) -> bool + Send + Sync>;
+
 /// Devices behind a link, and what they saw.
 #[derive(Clone)]
 struct Far {
@@ -46,7 +48,7 @@ struct Far {
     serial: bool,
     script: Script,
     /// Whether the port exists at this attempt to open it.
-    exists: Arc<dyn Fn(usize) -> bool + Send + Sync>,
+    exists: Exists,
     dialled: Arc<AtomicUsize>,
     asked: Arc<Mutex<Vec<(Instant, Vec<u8>)>>>,
 }
@@ -263,7 +265,7 @@ const fn secs(seconds: u64) -> Duration {
 /// times that.
 fn unsteady(n: usize) -> u64 {
     let random = (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-    if random % 3 == 0 { 100 + random / 3 % 300 } else { random / 3 % 80 }
+    if random.is_multiple_of(3) { 100 + random / 3 % 300 } else { random / 3 % 80 }
 }
 
 /// Registers too far apart to be merged: every request has the same shape.
@@ -316,7 +318,8 @@ async fn a_device_that_is_always_one_answer_behind_is_never_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_do_not_fit_are_malformed_and_the_next_poll_is_right() {
-    let spoil: [(&str, fn(&[u8]) -> Vec<u8>); 8] = [
+    type Spoil = fn(&[u8]) -> Vec<u8>;
+    let spoil: [(&str, Spoil); 8] = [
         ("FG-M07", |r| sealed(&[9, r[1], 2, 0, 1])),
         ("FG-M07", |r| sealed(&[r[0], 4, 2, 0, 1])),
         ("FG-M07", |r| sealed(&[r[0], r[1], 4, 0, 1, 0, 2])),
@@ -462,8 +465,7 @@ async fn a_port_that_vanishes_is_opened_again_and_its_points_report_meanwhile() 
     let lost = "FG-M01  bus rs485-1 lost /dev/ttyUSB0 while it was in use";
     assert!(told.len() == 1 && told[0].starts_with(lost), "{told:?}");
 
-    let exists: Arc<dyn Fn(usize) -> bool + Send + Sync> =
-        Arc::new(|attempt| attempt == 0 || attempt > 4);
+    let exists: Exists = Arc::new(|attempt| attempt == 0 || attempt > 4);
     let far = Far { asked: Arc::default(), dialled: Arc::default(), exists, ..far };
     let seen = run(&far, vec![device(7, 1000, &[16])], Duration::from_millis(29_500)).await;
     let values = seen.of("d7", "r16");
