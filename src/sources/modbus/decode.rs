@@ -174,7 +174,7 @@ impl Decoder {
     }
 }
 
-/// Returns the element count and the decoders of a point: one, or one a named bit.
+/// Returns the named bits of a point; none when it is one value.
 pub(super) fn bit_names(point: &Point) -> &[(u8, std::sync::Arc<str>)] {
     match &point.form {
         Form::Bits(bits) if matches!(point.table, Table::Holding | Table::Input) => bits,

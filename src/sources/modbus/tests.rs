@@ -39,6 +39,8 @@ enum Act {
 
 type Script = Arc<dyn Fn(usize, &[u8]) -> Act + Send + Sync>;
 
+/// A request and when it came.
+type Asked = (Instant, Vec<u8>);
 type Exists = Arc<dyn Fn(usize) -> bool + Send + Sync>;
 
 /// Devices behind a link, and what they saw.
@@ -50,7 +52,7 @@ struct Far {
     /// Whether the port exists at this attempt to open it.
     exists: Exists,
     dialled: Arc<AtomicUsize>,
-    asked: Arc<Mutex<Vec<(Instant, Vec<u8>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Far {
