@@ -1,0 +1,1 @@
+//! `fieldgate buffer`: what waits for the uplink, with and without the daemon.

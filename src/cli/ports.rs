@@ -1,0 +1,1 @@
+//! `fieldgate ports`: the serial ports of this machine, and the path to write into a configuration.
