@@ -11,6 +11,7 @@ use clap::Args;
 use crate::batch::text::write_batch;
 use crate::batch::{decode, first_value};
 use crate::error::{Exit, Fatal};
+use crate::events;
 use crate::limits;
 
 /// Decodes uplink batches: one JSON reading a line.
@@ -47,17 +48,22 @@ impl Decode {
         let input: Box<dyn Read> = if self.file == Path::new("-") {
             Box::new(io::stdin().lock())
         } else {
-            Box::new(File::open(&self.file).map_err(|e| unreadable(&self.file, &e))?)
+            Box::new(File::open(&self.file).map_err(|e| self.unreadable(&e))?)
         };
         let out = BufWriter::new(io::stdout().lock());
         let tally = match self.stream(input, out) {
             Ok(tally) => tally,
             // Whoever read our output has seen enough (`| head`).
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-            Err(e) => return Err(unreadable(&self.file, &e)),
+            Err(e) => return Err(self.unreadable(&e)),
         };
         tally.tell();
         Ok(if tally.damaged > 0 { Exit::Problem } else { Exit::Done })
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Fatal {
+        let notice = events::decode::unreadable(&self.file, error);
+        Fatal::new(Exit::Unreachable, notice.to_string())
     }
 
     fn stream(&self, mut input: impl Read, mut out: impl Write) -> io::Result<Tally> {
@@ -121,10 +127,7 @@ impl Tally {
     #[expect(clippy::print_stderr, reason = "a command speaks to the person who called it")]
     fn refuse(&mut self, why: &str) {
         self.damaged += 1;
-        let n = self.batches + self.damaged;
-        eprintln!("FG-D01  payload {n} was not decoded: {why}");
-        eprintln!("  Likely: 1. it was cut short or is no fieldgate payload   2. several were joined");
-        eprintln!("  Try:    mosquitto_sub -N -t 'fg/1/+/data' | fieldgate decode -");
+        eprintln!("{}", events::decode::not_a_batch(self.batches + self.damaged, why));
     }
 
     #[expect(clippy::print_stderr, reason = "a command speaks to the person who called it")]
@@ -136,19 +139,6 @@ impl Tally {
             eprintln!("{} readings of an unknown kind were skipped", self.unknown_readings);
         }
     }
-}
-
-fn unreadable(file: &Path, error: &io::Error) -> Fatal {
-    let why = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file",
-        io::ErrorKind::PermissionDenied => "this user may not read it",
-        io::ErrorKind::IsADirectory => "it is a folder",
-        _ => "reading it failed",
-    };
-    Fatal::new(
-        Exit::Unreachable,
-        format!("FG-D02  {} cannot be decoded: {why}\n  Try:    ls -l {0}", file.display()),
-    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::error::{Exit, Fatal};
+use crate::events;
 use crate::gateway::Gateway;
 use broker::Broker;
 use devices::{Line, Registers};
@@ -191,12 +192,5 @@ impl Drop for Scratch {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn unavailable(error: io::Error) -> Fatal {
-    Fatal::new(
-        Exit::Unreachable,
-        format!(
-            "FG-G03  the demonstration could not be set up: {error}\n  \
-             It needs a folder, loopback ports and two pseudo-terminals (/dev/pts).\n  \
-             Try:    fieldgate demo --folder /tmp/demo"
-        ),
-    )
+    Fatal::new(Exit::Unreachable, events::gateway::no_demo(&error.to_string()).to_string())
 }

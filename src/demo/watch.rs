@@ -14,6 +14,7 @@ use crate::batch::{Decoded, RowValue, decode, text};
 use crate::demo::broker::Broker;
 use crate::demo::{OUTAGE_AFTER, Options};
 use crate::error::{Exit, Fatal};
+use crate::events;
 use crate::reading::{Stream, Value};
 use crate::store::Store;
 
@@ -123,16 +124,13 @@ impl Watch {
                 outage
             }
             Outage::Draining(since, waited) if held.batches == 0 => {
-                let took = crate::events::rounded(since.elapsed());
+                let took = events::rounded(since.elapsed());
                 self.say(&format!("--- drained: all {waited} batches arrived within {took}"));
                 Outage::Over
             }
             Outage::Draining(since, _) if since.elapsed() > DRAIN_TIME_MAX => {
-                return Err(Fatal::new(
-                    Exit::Problem,
-                    "FG-G03  the demonstration's buffer did not drain within 30 s\n  \
-                     Try:    FIELDGATE_LOG=debug fieldgate demo --outage 10s",
-                ));
+                let notice = events::gateway::demo_did_not_drain(DRAIN_TIME_MAX.as_secs());
+                return Err(Fatal::new(Exit::Problem, notice.to_string()));
             }
             other => other,
         })

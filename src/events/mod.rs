@@ -8,6 +8,7 @@
 pub mod broker;
 pub mod buffer;
 pub mod coap;
+pub mod decode;
 pub mod gateway;
 pub mod modbus;
 pub mod serial;
@@ -203,8 +204,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         zigbee::CODES,
         coap::CODES,
         buffer::CODES,
-        broker::CODES,
-    ]
+        broker::CODES, decode::CODES]
     .into_iter()
     .flatten()
     .copied()
