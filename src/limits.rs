@@ -44,6 +44,34 @@ pub const BATCH_DECODED_READINGS_MAX: usize = 20 * BATCH_READINGS_MAX;
 /// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 16;
 
+/// Batches read from the store at once: enough to keep the window full, few enough that reading
+/// ahead costs at most 2 MiB.
+pub const BATCHES_READ_MAX: usize = 4;
+
+/// Shortest time without an acknowledgement, batches being in flight, after which a connection is
+/// given up; three keep-alives when that is longer. A broker that is alive acknowledges in
+/// milliseconds, one that writes to a slow disk in seconds.
+pub const ACKNOWLEDGEMENT_TIME_MIN: Duration = Duration::from_secs(60);
+
+/// How long a new connection must last before the trouble before it is called over. A link that
+/// flaps faster stays one condition with a count.
+pub const LINK_STEADY_TIME: Duration = Duration::from_secs(10);
+
+/// Connections in a row that end with the same batch unacknowledged first, before it is suspected.
+pub const BATCH_SUSPECTED_AFTER: u32 = 5;
+
+/// Bytes of `meta`: AWS IoT takes 128 KiB a message, and topic and header need some of it.
+pub const META_BYTES_MAX: usize = 127 * 1024;
+
+/// Between two looks at whether `status` or `meta` have news.
+pub const STATUS_LOOK_TIME: Duration = Duration::from_secs(10);
+/// Between two `status` without news.
+pub const STATUS_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Waiting for the broker to acknowledge the last `status` before goodbye; with
+/// [`MQTT_GOODBYE_TIME_MAX`] it fits [`SHUTDOWN_TIME_MAX`].
+pub const UPLINK_GOODBYE_TIME_MAX: Duration = Duration::from_secs(3);
+
 /// Largest MQTT packet accepted from a broker, bytes. zigbee2mqtt's retained device list takes
 /// about 2 KB a device: this fits a network of 2,000.
 pub const MQTT_PACKET_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -54,6 +82,11 @@ pub const MQTT_CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Waiting for the broker to take bytes we write. One that stalls longer is given up and dialled
 /// again; 60 s is what a cellular link may need to recover a cell change.
 pub const MQTT_WRITE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes that the kernel may hold unsent for a broker. A ping stands behind them: 32 KiB are 13 s on
+/// a GPRS link of 20 kbit/s, just under half of the usual keep-alive. What is sent and not yet
+/// acknowledged by TCP comes on top, so fast links with long delays are not slowed.
+pub const MQTT_UNSENT_BYTES_MAX: u32 = 32 * 1024;
 
 /// Saying goodbye to a broker; one that does not listen any more is left.
 pub const MQTT_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -128,6 +161,10 @@ pub const CONDITIONS_MAX: usize = 1000;
 /// Time the daemon has to drain and say goodbye after a stop signal.
 pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
+const _: () = assert!(
+    UPLINK_GOODBYE_TIME_MAX.as_secs() + MQTT_GOODBYE_TIME_MAX.as_secs()
+        < SHUTDOWN_TIME_MAX.as_secs()
+);
 // Between limits: a batch that the encoder may make, the broker session can send.
 const _: () = assert!(BATCH_BYTES_MAX < MQTT_PACKET_BYTES_MAX);
 const _: () = assert!(BATCH_READINGS_MAX < READINGS_UNCOMMITTED_MAX);

@@ -1,6 +1,347 @@
 //! What the uplink and zigbee2mqtt say about their brokers. Codes FG-Unn.
+//!
+//! The subject of all of them is the owner of the session: `uplink cloud`, `source zigbee`.
 
-use super::Code;
+use std::time::Duration;
+
+use super::{Code, Events, Notice, rounded};
+use crate::limits;
+use crate::mqtt::{Broker, ConnectError, Rejection, SessionError, Step, TlsFault};
 
 /// This room's codes.
-pub const CODES: &[&Code] = &[];
+pub const CODES: &[&Code] = &[
+    &NOT_REACHED,
+    &LOGIN_REFUSED,
+    &TLS_FAILED,
+    &SETTINGS_UNUSABLE,
+    &CONNECTION_LOST,
+    &NOT_ACKNOWLEDGED,
+    &BATCH_UNWANTED,
+    &META_TOO_LARGE,
+    &SUBSCRIPTION_REFUSED,
+];
+
+/// FG-U01.
+pub static NOT_REACHED: Code = Code {
+    id: "FG-U01",
+    title: "broker not reached",
+    about: "No MQTT session came about: the broker's name, its address, or its answer is \
+            missing. The gateway keeps every batch on disk and dials again, with growing pauses \
+            of up to five minutes; nothing is lost until the buffer's limit. A person can check \
+            cable, mobile signal, DNS, firewall, and whether the broker runs on that host and \
+            port.",
+};
+
+/// FG-U02.
+pub static LOGIN_REFUSED: Code = Code {
+    id: "FG-U02",
+    title: "broker refuses the login",
+    about: "The broker was reached and answered CONNECT with a refusal. The gateway keeps every \
+            batch and tries again with growing pauses, reading user, password and certificate \
+            files anew each time, so a corrected file is enough. A person compares them with the \
+            broker's side.",
+};
+
+/// FG-U03.
+pub static TLS_FAILED: Code = Code {
+    id: "FG-U03",
+    title: "TLS to the broker fails",
+    about: "The encrypted connection could not be agreed on: a certificate is expired, not valid \
+            yet, for another name, or of an unknown CA, or the broker does not accept ours. The \
+            gateway never sends data over a connection it cannot trust; it keeps every batch and \
+            tries again. Look at this board's clock first: a wrong clock makes good certificates \
+            look bad.",
+};
+
+/// FG-U04.
+pub static SETTINGS_UNUSABLE: Code = Code {
+    id: "FG-U04",
+    title: "broker settings cannot be used",
+    about: "A password, key or certificate file that the configuration names is missing, \
+            unreadable or damaged, so the broker was not dialled. The gateway looks again with \
+            growing pauses; a corrected file takes effect by itself, without a restart.",
+};
+
+/// FG-U05.
+pub static CONNECTION_LOST: Code = Code {
+    id: "FG-U05",
+    title: "broker connection lost",
+    about: "A working session ended without our doing. The gateway dials again and sends \
+            everything that was not acknowledged once more, in order and byte for byte the same; \
+            receivers drop what they already have by its key. If it happens often, look at the \
+            link, or for a second client with the same identifier: brokers throw the older one \
+            out.",
+};
+
+/// FG-U06.
+pub static NOT_ACKNOWLEDGED: Code = Code {
+    id: "FG-U06",
+    title: "broker does not acknowledge",
+    about: "The connection is up and batches were sent, but the broker acknowledges none. The \
+            gateway gives the connection up, dials again and sends them once more; they stay on \
+            disk until they are acknowledged. A person looks at the broker: a full disk, a stuck \
+            bridge, or an access list that swallows publishes.",
+};
+
+/// FG-U07.
+pub static BATCH_UNWANTED: Code = Code {
+    id: "FG-U07",
+    title: "broker hangs up on one batch",
+    about: "Several connections in a row ended with the same batch sent and not acknowledged. \
+            Nearly always it is larger than the broker takes: MQTT 3.1.1 has no other way to say \
+            so than to hang up. The gateway keeps the batch, because the order of a stream is \
+            never broken, and tries again with long pauses. A person raises the broker's limit \
+            on packet size.",
+};
+
+/// FG-U08.
+pub static META_TOO_LARGE: Code = Code {
+    id: "FG-U08",
+    title: "list of series too long for meta",
+    about: "The retained `meta` message would be larger than brokers take, so it is sent with \
+            the number of series instead of their list. No reading is affected: every batch \
+            names its own series. A person may spread the points over several gateways if the \
+            list is needed.",
+};
+
+/// FG-U09.
+pub static SUBSCRIPTION_REFUSED: Code = Code {
+    id: "FG-U09",
+    title: "broker refuses a subscription",
+    about: "The login works but the broker does not let this client read the topics it needs, so \
+            nothing arrives from there. The gateway tries again with growing pauses. A person \
+            allows the topic in the broker's access list, or corrects the topic in the \
+            configuration.",
+};
+
+/// The codes that end when a session works again.
+const OF_SESSIONS: [&Code; 7] = [
+    &NOT_REACHED,
+    &LOGIN_REFUSED,
+    &TLS_FAILED,
+    &SETTINGS_UNUSABLE,
+    &CONNECTION_LOST,
+    &NOT_ACKNOWLEDGED,
+    &SUBSCRIPTION_REFUSED,
+];
+
+/// The codes of sessions that do not come about; only the latest of them is true.
+const OF_DIALLING: [&Code; 4] = [&NOT_REACHED, &LOGIN_REFUSED, &TLS_FAILED, &SETTINGS_UNUSABLE];
+
+/// Tells that a session did not come about. Another reason that stood before is over: a broker that
+/// refuses the login is reached.
+pub fn tell_not_connected(events: &Events, subject: &str, broker: &Broker, error: &ConnectError) {
+    let notice = not_connected(subject, broker, error);
+    for code in OF_DIALLING.into_iter().filter(|code| *code != notice.code) {
+        events.clear(code, subject, "fails for another reason now");
+    }
+    events.raise(notice);
+}
+
+/// Builds the notice for a session that did not come about.
+#[must_use]
+pub fn not_connected(subject: &str, broker: &Broker, error: &ConnectError) -> Notice {
+    let at = format!("{}:{}", broker.host, broker.port);
+    match error {
+        ConnectError::Settings(why) => Notice::error(
+            &SETTINGS_UNUSABLE,
+            subject,
+            format!("cannot log in to the broker {at}: {why}"),
+        )
+        .try_next("fieldgate check"),
+        ConnectError::Tls(fault) => tls_failed(subject, &at, fault),
+        ConnectError::Rejected(rejection) => login_refused(subject, broker, *rejection),
+        _ => not_reached(subject, &at, broker.tls.is_some(), error),
+    }
+}
+
+fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Notice {
+    let notice =
+        Notice::warning(&NOT_REACHED, subject, format!("does not reach the broker {at}: {error}"));
+    let other_port = if tls {
+        "this port speaks plain MQTT, not TLS (mqtts:// is usually port 8883)"
+    } else {
+        "this port wants TLS (mqtts://, usually port 8883)"
+    };
+    match error {
+        ConnectError::Name { .. } => notice
+            .likely("the name is misspelt")
+            .likely("this board has no network or no name server")
+            .try_next("fieldgate config show"),
+        ConnectError::Refused(_) => notice
+            .seen("The host itself is there and answers.")
+            .likely("the broker is not running")
+            .likely("it listens on another port")
+            .likely("it listens on its own loopback only")
+            .try_next("fieldgate config show"),
+        ConnectError::Closed(_) => notice
+            .likely(other_port)
+            .likely("the broker is starting, full, or refuses this address")
+            .likely("it hangs up instead of refusing a login")
+            .try_next("look at the broker's log for this address"),
+        ConnectError::Silent(Step::Tls | Step::Login) => notice
+            .seen("The TCP connection was accepted.")
+            .likely(other_port)
+            .likely("the broker hangs or its host is overloaded")
+            .try_next("look at the broker's log for this address"),
+        ConnectError::Violation(_) => notice
+            .likely("something else than an MQTT broker listens there")
+            .likely(other_port)
+            .try_next("fieldgate config show"),
+        _ => notice
+            .likely("this board's network or mobile link is down")
+            .likely("a firewall on the way drops the packets")
+            .likely("the broker's host is off")
+            .try_next("check the link to the gateway's router, then to the broker's host"),
+    }
+}
+
+fn login_refused(subject: &str, broker: &Broker, rejection: Rejection) -> Notice {
+    let at = format!("{}:{}", broker.host, broker.port);
+    let who = match &broker.login {
+        Some(login) => format!("user {}, client id {}", login.user, broker.client_id),
+        None => format!("no user, client id {}", broker.client_id),
+    };
+    let notice = Notice::error(
+        &LOGIN_REFUSED,
+        subject,
+        format!("is refused by the broker {at}: {rejection}"),
+    )
+    .seen(format!("Logged in as: {who}."));
+    let notice = match rejection {
+        Rejection::BadLogin | Rejection::NotAuthorised if broker.login.is_none() => notice
+            .likely("the broker wants a user and password, and none are configured")
+            .likely("the broker wants a client certificate"),
+        Rejection::BadLogin | Rejection::NotAuthorised => notice
+            .likely("the password is wrong or was changed at the broker")
+            .likely("the user does not exist there")
+            .likely("this user may not connect with this client id"),
+        Rejection::Identifier => {
+            notice.likely("the broker allows other client identifiers only; ours is gateway.name")
+        }
+        Rejection::Unavailable => notice.likely("the broker is starting or overloaded"),
+        Rejection::Version => notice.likely("the broker speaks MQTT 5 only or 3.1 only"),
+    };
+    notice.try_next("fieldgate config show")
+}
+
+fn tls_failed(subject: &str, at: &str, fault: &TlsFault) -> Notice {
+    let notice = Notice::error(
+        &TLS_FAILED,
+        subject,
+        format!("has no trusted connection to the broker {at}: {fault}"),
+    );
+    match fault {
+        TlsFault::Expired { .. } => notice
+            .likely("the broker's certificate was not renewed")
+            .likely("this board's clock is wrong")
+            .try_next("timedatectl"),
+        TlsFault::NotYetValid { .. } => notice
+            .likely("this board's clock is wrong: it has no battery and was not synchronised yet")
+            .likely("the broker's certificate is to be used later")
+            .try_next("timedatectl"),
+        TlsFault::UnknownIssuer => notice
+            .likely("the broker's CA is a private one, and `ca` does not name its file")
+            .likely("`ca` names the wrong file")
+            .likely("another device answers in the broker's place")
+            .try_next("fieldgate config show"),
+        TlsFault::WrongName { .. } => notice
+            .likely("the url names the broker differently than its certificate does")
+            .likely("another host answers in the broker's place")
+            .try_next("fieldgate config show"),
+        TlsFault::ClientRefused(_) => notice
+            .likely("no client certificate is configured, or it is the wrong one")
+            .likely("it has expired or was revoked")
+            .likely("the broker trusts another CA for its clients")
+            .try_next("fieldgate config show"),
+        TlsFault::NotTls => notice
+            .likely("this port speaks plain MQTT (mqtts:// is usually port 8883)")
+            .likely("a proxy or portal answers in the broker's place")
+            .try_next("fieldgate config show"),
+        TlsFault::BadCertificate(_) | TlsFault::Handshake(_) => notice
+            .likely("the broker's certificate or TLS version is too old or unusual")
+            .try_next("look at the broker's log for this address"),
+    }
+}
+
+/// Builds the notice for a session that ended.
+#[must_use]
+pub fn lost(subject: &str, broker: &Broker, error: &SessionError) -> Notice {
+    let at = format!("{}:{}", broker.host, broker.port);
+    match error {
+        SessionError::Filter(filter) => Notice::error(
+            &SUBSCRIPTION_REFUSED,
+            subject,
+            format!("may not subscribe to {filter} at the broker {at}"),
+        )
+        .likely("the broker's access list does not allow it")
+        .try_next("fieldgate config show"),
+        // TLS 1.3 lets a broker refuse a client certificate as late as here.
+        SessionError::Tls(fault) => tls_failed(subject, &at, fault),
+        _ => Notice::warning(&CONNECTION_LOST, subject, format!("lost the broker {at}: {error}"))
+            .likely("the network between was interrupted")
+            .likely("the broker was restarted")
+            .likely(format!("another client uses the identifier {}", broker.client_id))
+            .try_next("nothing: it dials again by itself"),
+    }
+}
+
+/// Builds the notice for a connection on which nothing is acknowledged.
+#[must_use]
+pub fn not_acknowledged(subject: &str, broker: &Broker, count: usize, waited: Duration) -> Notice {
+    Notice::warning(
+        &NOT_ACKNOWLEDGED,
+        subject,
+        format!(
+            "has had no acknowledgement from {}:{} for {} ({count} batches sent)",
+            broker.host,
+            broker.port,
+            rounded(waited)
+        ),
+    )
+    .seen("The connection itself is up.")
+    .likely("the broker's disk is full or its storage hangs")
+    .likely("an access list swallows what this client publishes")
+    .likely("the link is too slow for the batches")
+    .try_next("look at the broker's log for this client")
+}
+
+/// Builds the notice for a batch that connections keep ending with.
+#[must_use]
+pub fn batch_unwanted(subject: &str, batch: &str, bytes: usize, times: u32) -> Notice {
+    Notice::error(
+        &BATCH_UNWANTED,
+        subject,
+        format!("lost {times} connections in a row over the same batch, {batch} ({bytes} bytes)"),
+    )
+    .seen("Nothing is lost: the batch and all after it wait on disk.")
+    .likely(format!(
+        "the broker takes packets below {bytes} bytes only \
+         (mosquitto: max_packet_size, EMQX: max_packet_size, AWS IoT: 128 KiB)"
+    ))
+    .likely("an access list of the broker hangs up on this topic")
+    .likely("the broker crashes on it")
+    .try_next("raise the broker's limit on packet size; then lower the readings in a batch")
+    .try_next("fieldgate buffer status")
+}
+
+/// Builds the notice for a list of series that does not fit.
+#[must_use]
+pub fn meta_too_large(subject: &str, series: usize) -> Notice {
+    Notice::warning(
+        &META_TOO_LARGE,
+        subject,
+        format!(
+            "sends meta without its {series} series: the list is over {} KiB",
+            limits::META_BYTES_MAX / 1024
+        ),
+    )
+    .seen("Every batch names its own series; no reading is affected.")
+}
+
+/// Ends what was told about a session of `subject`: it works again.
+pub fn works_again(events: &Events, subject: &str) {
+    for code in OF_SESSIONS {
+        events.clear(code, subject, "works again");
+    }
+}

@@ -1,5 +1,6 @@
 //! From a broker's settings to a session: name, TCP, TLS, login, each step named when it fails.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -57,13 +58,17 @@ async fn look_up(broker: &Broker) -> Result<Vec<SocketAddr>, ConnectError> {
     Ok(addresses)
 }
 
-/// Tries the addresses in the resolver's order.
+/// Tries the addresses in the resolver's order. Each gets its share of the time, so that an IPv6
+/// address that swallows packets does not keep us from the IPv4 one behind it.
 async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    let shares = u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
+    let share = limits::MQTT_CONNECT_TIME_MAX / shares;
     let mut last = ConnectError::Silent(Step::Tcp);
     for address in addresses {
-        match open_one(*address).await {
+        let opened = timeout(share, open_one(*address)).await;
+        match opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(stream),
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
                 last = ConnectError::Refused(*address);
             }
             Err(e) => last = ConnectError::Unreachable { address: *address, why: words(e.kind()) },
@@ -77,6 +82,8 @@ async fn open_one(address: SocketAddr) -> std::io::Result<TcpStream> {
     // A batch is one write; waiting to fill a segment would only delay its last one.
     socket.set_nodelay(true)?;
     socket.set_keepalive(true)?;
+    // Best effort: without it a slow link is only found slow later.
+    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(limits::MQTT_UNSENT_BYTES_MAX);
     socket.connect(address).await
 }
 

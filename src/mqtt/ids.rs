@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Names a publish until it is acknowledged. Means nothing outside its own session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,13 +30,23 @@ impl PacketId {
     }
 }
 
+/// The identifier that any session of this process took last. A new connection goes on from there,
+/// so that a broker that answers to what an earlier connection sent names nothing in flight here.
+static LAST: AtomicU16 = AtomicU16::new(0);
+
 impl PacketIds {
+    /// Begins after the identifiers of earlier connections.
+    pub(super) fn after_earlier_connections() -> Self {
+        Self { last: LAST.load(Ordering::Relaxed), in_flight: BTreeSet::new() }
+    }
+
     /// Takes the next free identifier; the one used longest ago comes last.
     pub(super) fn take(&mut self) -> Option<PacketId> {
         for _ in 0..u16::MAX {
             self.last = self.last.checked_add(1).unwrap_or(1);
             let id = PacketId::new(self.last)?;
             if self.in_flight.insert(id) {
+                LAST.store(self.last, Ordering::Relaxed);
                 return Some(id);
             }
         }

@@ -1,9 +1,10 @@
-//! One connection to a broker after its login. A session changes nothing but its own wire: what was
-//! in flight when it ends is its owner's to send again.
+//! One connection to a broker after its login. A session changes nothing but its own wire: what
+//! was in flight when it ends is its owner's to send again.
 //!
-//! Every method is safe to cancel: bytes that were not yet taken stay in the write buffer and go out
-//! with the next call, a packet that was half read is read on. A session only lives while
-//! [`Session::next`] is awaited: there it reads, answers, pings and notices that the broker is gone.
+//! Every method is safe to cancel: bytes that were not yet taken stay in the write buffer and go
+//! out with the next call, a packet that was half read is read on. A session only lives while
+//! [`Session::next`] is awaited: there it reads, answers, pings and notices that the broker is
+//! gone.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -103,7 +104,7 @@ impl Session {
         let mut session = Self {
             framed,
             present: false,
-            ids: PacketIds::default(),
+            ids: PacketIds::after_earlier_connections(),
             kept: VecDeque::new(),
             kept_bytes: 0,
             owed: None,

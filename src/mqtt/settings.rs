@@ -35,7 +35,8 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// TLS towards a broker; files are read at every connect, so rotated ones take effect by themselves.
+/// TLS towards a broker; files are read at every connect, so rotated ones take effect by
+/// themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file with the CAs to trust; the system's store when absent.

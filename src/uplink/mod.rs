@@ -1,3 +1,206 @@
-//! Batches to the broker.
+//! Batches to the broker: in order, acknowledged one by one, kept in the store until then.
+//!
+//! What is in flight lives and dies with its connection. A connection begins with nothing in
+//! flight, reads from the store whatever is not acknowledged, oldest first, and sends the bytes on
+//! disk as they are; a batch is freed only by the PUBACK to the packet identifier it got on this
+//! very connection. So a broker may forget its session, acknowledge out of order, twice, or for
+//! nothing, or die at any byte: a batch is sent once more at worst, and receivers know it by its
+//! key.
+//!
+//! The cost is that up to [`crate::limits::BATCHES_IN_FLIGHT_MAX`] batches are sent again after
+//! every lost connection. Keeping the broker's session instead would save those bytes and trust
+//! every broker to keep its word; brokers that forgot were the reason for building this.
+//!
+//! What it cannot see: a broker that acknowledges a batch and throws it away, as mosquitto does
+//! with payloads over its `message_size_limit`. MQTT 3.1.1 has no word for that in a PUBACK.
+//!
+//! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
+mod backoff;
+mod machine;
+mod outbox;
 pub mod settings;
+mod status;
+mod talk;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use self::backoff::Backoff;
+use self::machine::{Event, Machine};
+pub use self::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
+use self::settings::Uplink as Settings;
+use self::talk::{End, Talk};
+use crate::clock::Clock;
+use crate::events::{Events, broker as say};
+use crate::mqtt::{self, Broker, ConnectError, Session, SessionError, Will};
+use crate::reading::{Points, Stream};
+
+/// One receiver of batches, and all that is needed to serve it.
+pub struct Uplink<O> {
+    settings: Settings,
+    outbox: O,
+    points: Arc<Points>,
+    clock: Arc<dyn Clock>,
+    events: Events,
+    /// Read by `status` and `demo`.
+    link: watch::Sender<LinkState>,
+    topics: Topics,
+    subject: String,
+}
+
+/// Proof that a link works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkState {
+    /// Whether a broker has accepted our login and the connection stands.
+    pub connected: bool,
+    /// Logins that were accepted since the start.
+    pub connections: u64,
+    /// When the broker last acknowledged anything.
+    pub last_acknowledged: Option<Instant>,
+    /// Batches acknowledged since the start.
+    pub batches: u64,
+    /// Readings in them.
+    pub readings: u64,
+}
+
+/// Opens sessions. Two implementations: the network, and the pipes of this room's tests.
+pub(crate) trait Dial: Send + Sync {
+    /// Connects and logs in, with a clean session.
+    fn dial(&self, broker: &Broker) -> impl Future<Output = Result<Session, ConnectError>> + Send;
+}
+
+/// The real thing.
+struct Network;
+
+impl Dial for Network {
+    fn dial(&self, broker: &Broker) -> impl Future<Output = Result<Session, ConnectError>> + Send {
+        mqtt::connect(broker, true)
+    }
+}
+
+/// `fg/1/{gw}/...`, built once.
+struct Topics {
+    /// In the order of [`Stream::ALL`].
+    streams: [String; 3],
+    status: String,
+    meta: String,
+}
+
+impl Topics {
+    fn new(gateway: &str) -> Self {
+        let topic = |leaf: &str| format!("fg/1/{gateway}/{leaf}");
+        Self {
+            streams: Stream::ALL.map(|stream| topic(stream.name())),
+            status: topic("status"),
+            meta: topic("meta"),
+        }
+    }
+}
+
+impl<O: Outbox> Uplink<O> {
+    /// Sets an uplink up; nothing is opened before [`Uplink::run`].
+    #[must_use]
+    pub fn new(
+        mut settings: Settings,
+        outbox: O,
+        points: Arc<Points>,
+        clock: Arc<dyn Clock>,
+        events: Events,
+    ) -> Self {
+        let topics = Topics::new(&settings.gateway);
+        settings.broker.will = Some(Will {
+            topic: topics.status.clone(),
+            payload: Bytes::from_static(status::LOST),
+            retain: true,
+        });
+        let subject = format!("uplink {}", settings.name);
+        let link = watch::Sender::new(LinkState::default());
+        Self { settings, outbox, points, clock, events, link, topics, subject }
+    }
+
+    /// Returns a watch on the link, for whoever shows it.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<LinkState> {
+        self.link.subscribe()
+    }
+
+    /// Sends batches until `stop` is cancelled, then says goodbye and returns within
+    /// [`crate::limits::SHUTDOWN_TIME_MAX`]. A broker that cannot be reached is dialled for ever.
+    pub async fn run(self, stop: CancellationToken) {
+        self.run_on(&Network, stop).await;
+    }
+
+    pub(crate) async fn run_on(self, network: &impl Dial, stop: CancellationToken) {
+        let mut machine = Machine::default();
+        let mut backoff = Backoff::new();
+        loop {
+            let dialled = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                dialled = network.dial(&self.settings.broker) => dialled,
+            };
+            match dialled {
+                Err(error) => {
+                    let Settings { broker, .. } = &self.settings;
+                    say::tell_not_connected(&self.events, &self.subject, broker, &error);
+                }
+                Ok(session) => {
+                    self.connected();
+                    let talk = Talk::new(&self, session, &mut machine, &mut backoff);
+                    let end = talk.run(&stop).await;
+                    self.link.send_modify(|link| link.connected = false);
+                    match end {
+                        End::Stopped => return,
+                        end => self.lost(&mut machine, end),
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(backoff.pause()) => {}
+            }
+        }
+    }
+
+    fn connected(&self) {
+        self.link.send_modify(|link| {
+            link.connected = true;
+            link.connections += 1;
+        });
+        if self.link.borrow().connections == 1 {
+            let Broker { host, port, .. } = &self.settings.broker;
+            tracing::info!("{} is connected to {host}:{port}", self.subject);
+        }
+    }
+
+    fn lost(&self, machine: &mut Machine, end: End) {
+        let broker = &self.settings.broker;
+        let in_flight = machine.in_flight();
+        let closed = matches!(end, End::Lost(SessionError::Closed(_)));
+        machine.on(Event::Lost { closed });
+        match end {
+            End::Stopped => {}
+            End::Lost(error) => {
+                self.events.raise(say::lost(&self.subject, broker, &error));
+            }
+            End::Unacknowledged(waited) => {
+                let notice = say::not_acknowledged(&self.subject, broker, in_flight, waited);
+                self.events.raise(notice);
+            }
+        }
+        if let Some(suspect) = machine.suspect() {
+            let batch = format!("{}/{}", suspect.batch.stream.name(), suspect.batch.seq);
+            let notice =
+                say::batch_unwanted(&self.subject, &batch, suspect.batch.bytes, suspect.times);
+            self.events.raise(notice);
+        }
+    }
+}

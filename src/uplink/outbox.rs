@@ -1,0 +1,67 @@
+//! What the uplink needs of the store: sealed batches, oldest first, and to say which are through.
+//! The second implementation is the list in this room's tests.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::reading::{Stream, UnixMillis};
+
+/// A batch as the uplink sees it. Its bytes are the bytes on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Sequence number in its stream.
+    pub seq: u64,
+    /// Readings in it.
+    pub readings: u64,
+    /// The payload, sent as it is.
+    pub payload: Bytes,
+}
+
+/// What waits, for `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Unix seconds when the store was created.
+    pub epoch: u64,
+    /// In the order of [`Stream::ALL`].
+    pub streams: [Waiting; 3],
+}
+
+/// What waits in one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Newest sequence number given; 0 before the first.
+    pub newest: u64,
+    /// Lowest sequence number still held; `newest + 1` when none is.
+    pub lo: u64,
+    /// When the oldest batch that waits was sealed.
+    pub oldest: Option<UnixMillis>,
+}
+
+/// The store cannot answer now; it has told the operator itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// Where sealed batches wait until they are acknowledged.
+pub trait Outbox: Send + Sync {
+    /// Returns a watch that changes whenever a batch was sealed, after [`Outbox::standing`] tells
+    /// of it, or can be read again.
+    fn sealed(&self) -> watch::Receiver<u64>;
+
+    /// Returns up to `count` batches of `stream` with sequence numbers over `after`, oldest first,
+    /// without those that were acknowledged; fewer when they are large, none only when there are
+    /// none.
+    fn next(
+        &self,
+        stream: Stream,
+        after: u64,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<Sealed>, Unreadable>> + Send;
+
+    /// Frees a batch. One that is not held any more is no error.
+    fn acknowledge(&self, stream: Stream, seq: u64);
+
+    /// Returns what waits.
+    fn standing(&self) -> Standing;
+}
