@@ -166,6 +166,18 @@ pub(super) struct Read {
     pub(super) damaged: Vec<u64>,
 }
 
+/// Reads a row; `None` when its checksum does not match, or a column is of another type.
+fn sound(key: i64, row: &rusqlite::Row<'_>) -> Option<Sealed> {
+    let batch = Sealed {
+        seq: seq(key),
+        readings: count(row, 1).ok()?,
+        span: (UnixMillis(row.get(2).ok()?), UnixMillis(row.get(3).ok()?)),
+        sealed_at: UnixMillis(row.get(4).ok()?),
+        payload: row.get(6).ok()?,
+    };
+    (i64::from(checksum(key, &batch)) == row.get::<_, i64>(5).ok()?).then_some(batch)
+}
+
 /// Reads the batches after `after`, oldest first, without those that `skip` names.
 pub(super) fn read(
     conn: &Connection,
@@ -187,17 +199,10 @@ pub(super) fn read(
         if skip(seq(key)) {
             continue;
         }
-        let batch = Sealed {
-            seq: seq(key),
-            readings: count(row, 1)?,
-            span: (UnixMillis(row.get(2)?), UnixMillis(row.get(3)?)),
-            sealed_at: UnixMillis(row.get(4)?),
-            payload: row.get(6)?,
-        };
-        if i64::from(checksum(key, &batch)) != row.get::<_, i64>(5)? {
-            found.damaged.push(batch.seq);
+        let Some(batch) = sound(key, row) else {
+            found.damaged.push(seq(key));
             continue;
-        }
+        };
         bytes += batch.payload.len();
         found.batches.push(Batch {
             stream,
@@ -223,7 +228,9 @@ pub(super) fn set_aside(
     }
     let key = key(lane.stream, seq);
     let payload: Vec<u8> =
-        conn.query_row("SELECT payload FROM batch WHERE id = ?1", [key], |row| row.get(0))?;
+        conn.query_row("SELECT CAST(payload AS BLOB) FROM batch WHERE id = ?1", [key], |row| {
+            row.get(0)
+        })?;
     damaged::keep(conn, lane.stream.name(), key, now, &payload)?;
     delete(conn, lane, &batch)?;
     lane.damaged += 1;

@@ -71,7 +71,8 @@ impl Slots {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let id = row.get(0)?;
-            let body = row.get_ref(1)?.as_blob_or_null()?.unwrap_or(&[]);
+            // A column of another type is damage like any other.
+            let body = row.get_ref(1)?.as_bytes().unwrap_or(&[0]);
             slots.last = slots.last.max(id);
             match parse(body) {
                 Some(part) => {

@@ -132,6 +132,15 @@ impl OpenError {
         Self::Unusable { path: path.into(), trouble }
     }
 
+    /// Returns what it means for a store that was open before: whatever stands there now is not it.
+    pub(super) fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unusable { trouble, .. } => *trouble,
+            Self::Held { .. } => Trouble::Busy,
+            Self::Newer { .. } | Self::Foreign { .. } | Self::Missing { .. } => Trouble::Odd,
+        }
+    }
+
     /// Returns how the daemon ends: [`Exit::Misconfigured`] when only a person can change it,
     /// [`Exit::Broken`] when starting again may help.
     #[must_use]

@@ -198,7 +198,10 @@ impl Writer {
                 }
                 Ok(batches)
             }
-            Err(error) => Err(StoreError::Refused(self.fail(&error))),
+            Err(error) => {
+                self.next_commit = Instant::now();
+                Err(StoreError::Refused(self.fail(&error)))
+            }
         }
     }
 
@@ -300,13 +303,12 @@ impl Writer {
     }
 
     fn reopen(&mut self) -> Result<(), Trouble> {
+        if self.refused.is_some_and(|refused| refused.trouble == Trouble::Damaged) {
+            // It opened before and may open again, but what it holds cannot be worked with.
+            self.set_aside().map_err(|error| self.refuse(error.trouble()))?;
+        }
         let resync = self.refused.is_some_and(|refused| refused.trouble != Trouble::Full);
-        let disk = self.open_disk(resync).map_err(|error| {
-            self.refuse(match error {
-                OpenError::Unusable { trouble, .. } => trouble,
-                _ => Trouble::Damaged,
-            })
-        })?;
+        let disk = self.open_disk(resync).map_err(|error| self.refuse(error.trouble()))?;
         if self.undecided.take().is_some_and(|before| disk.ordinal > before) {
             self.work = Work::default();
             self.shared.intake.committed();
