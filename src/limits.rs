@@ -30,6 +30,9 @@ pub const READINGS_UNCOMMITTED_MAX: usize = 200_000;
 /// which costs a repeated batch under the same key.
 pub const ACKNOWLEDGED_UNCOMMITTED_MAX: usize = 10_000;
 
+/// Shortest commit time. An SD card takes 5 to 50 ms for a sync; below this it would do nothing else.
+pub const COMMIT_TIME_MIN: Duration = Duration::from_millis(10);
+
 /// First and longest pause before a disk that refused is tried again.
 pub const DISK_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 /// See [`DISK_RETRY_DELAY_MIN`]: with 30 s an operator who makes room sees it heal while watching.

@@ -61,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) sealed: u64,
     /// Batches dropped by quota.
     pub(super) dropped: Dropped,
+    /// Whether it was one of those, a minute apart, that look at ages; [`Disk::tidy`] is due too.
+    pub(super) looked_around: bool,
 }
 
 /// How often ages are looked at; a quota of days does not need more.
@@ -237,10 +239,14 @@ impl Disk {
     /// Drops what is older than `keep`. Only a clock that can be believed may say so.
     fn drop_old(&mut self, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
         let recently = |at: Instant| around.now.duration_since(at) < AGE_CHECK_EVERY;
-        if self.age_checked.is_some_and(recently) || !around.clock.plausible() {
+        if self.age_checked.is_some_and(recently) {
             return Ok(());
         }
         self.age_checked = Some(around.now);
+        outcome.looked_around = true;
+        if !around.clock.plausible() {
+            return Ok(());
+        }
         let keep = i64::try_from(around.settings.keep.as_millis()).unwrap_or(i64::MAX);
         let limit = UnixMillis(around.clock.now().0.saturating_sub(keep));
         for lane in &mut self.lanes {
@@ -317,7 +323,7 @@ impl Disk {
                 .any(|lane| lane.is_due(now, settings.seal.age_max, settings.commit))
     }
 
-    /// Does what can wait until there is nothing else to do: gives free pages back to the file
+    /// Does what can wait until there is little else to do: gives free pages back to the file
     /// system, a little at a time, and forgets names that nothing refers to.
     pub(super) fn tidy(&mut self, points: &Points) -> Result<()> {
         if !self.has_open() {

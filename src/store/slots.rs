@@ -7,12 +7,17 @@
 //! pages, the page map, the header), and an SD card pays for each. Sealing frees slots by raising
 //! the stream's `floor`: a slot whose ordinal is not above it holds nothing. After a crash the slots
 //! above the floor are exactly what was committed and not yet sealed.
+//!
+//! A chunk that does not fit one slot is compressed first: pages are what counts, and half of a
+//! chunk is series numbers that follow one another.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{Read as _, Write as _};
 
 use rusqlite::{Connection, Result, ffi, params};
 
 use crate::batch::chunk;
+use crate::limits;
 use crate::reading::{Group, PointId, Points, Stream, UnixMillis};
 use crate::store::damaged;
 use crate::store::lane::Lane;
@@ -97,11 +102,12 @@ impl Slots {
         let names = if chunks.is_empty() { HashMap::new() } else { series.names() };
         let point = |id| points.intern((*names.get(&id)?).clone()).ok();
         for ((ordinal, stream), parts) in chunks {
-            match join(parts).and_then(|data| groups(&data, stream, point)) {
+            let (whole, data) = join(parts);
+            match groups(&data, stream, point).filter(|_| whole) {
                 Some(groups) => found.groups.extend(groups),
                 None => {
                     found.damaged += 1;
-                    damaged::keep(conn, "chunk", int(ordinal), now, &[])?;
+                    damaged::keep(conn, "chunk", int(ordinal), now, &data)?;
                 }
             }
         }
@@ -116,7 +122,8 @@ impl Slots {
         ordinal: u64,
         data: &[u8],
     ) -> Result<()> {
-        let parts = data.len().div_ceil(DATA_BYTES).max(1);
+        let data = &pack(data)?;
+        let parts = data.len().div_ceil(DATA_BYTES);
         let parts = u16::try_from(parts).map_err(|_| too_big())?;
         for part in 0..parts {
             let from = usize::from(part) * DATA_BYTES;
@@ -188,14 +195,14 @@ fn parse(body: &[u8]) -> Option<Part<'_>> {
 /// Part, parts and data of a slot that was read.
 type Piece = (u16, u16, Vec<u8>);
 
-/// Joins the parts of a chunk; `None` when one is missing.
-fn join(mut parts: Vec<Piece>) -> Option<Vec<u8>> {
+/// Joins the parts of a chunk, and says whether none is missing.
+fn join(mut parts: Vec<Piece>) -> (bool, Vec<u8>) {
     parts.sort_unstable_by_key(|part| part.0);
     let whole = parts
         .iter()
         .enumerate()
         .all(|(n, (part, all, _))| usize::from(*part) == n && usize::from(*all) == parts.len());
-    whole.then(|| parts.into_iter().flat_map(|part| part.2).collect())
+    (whole, parts.into_iter().flat_map(|part| part.2).collect())
 }
 
 fn groups(
@@ -203,7 +210,37 @@ fn groups(
     stream: usize,
     point: impl FnMut(i64) -> Option<PointId>,
 ) -> Option<Vec<Group>> {
-    chunk::decode(data, *Stream::ALL.get(stream)?, point).ok()
+    chunk::decode(&unpack(data)?, *Stream::ALL.get(stream)?, point).ok()
+}
+
+/// A chunk begins with how it is packed.
+const PLAIN: u8 = 0;
+const DEFLATED: u8 = 1;
+
+fn pack(data: &[u8]) -> Result<Vec<u8>> {
+    let small = data.len() < DATA_BYTES;
+    let mut out = Vec::with_capacity(data.len().min(DATA_BYTES) + 1);
+    out.push(if small { PLAIN } else { DEFLATED });
+    if small {
+        out.extend_from_slice(data);
+        return Ok(out);
+    }
+    let mut coder = flate2::write::DeflateEncoder::new(out, flate2::Compression::fast());
+    // Writing to memory fails only when there is none.
+    coder.write_all(data).and_then(|()| coder.finish()).map_err(|_| too_big())
+}
+
+fn unpack(data: &[u8]) -> Option<Vec<u8>> {
+    match data.split_first()? {
+        (&PLAIN, rest) => Some(rest.to_vec()),
+        (&DEFLATED, rest) => {
+            let mut out = Vec::new();
+            let most = limits::BATCH_INFLATED_BYTES_MAX as u64;
+            flate2::read::DeflateDecoder::new(rest).take(most).read_to_end(&mut out).ok()?;
+            Some(out)
+        }
+        _ => None,
+    }
 }
 
 fn too_big() -> rusqlite::Error {

@@ -380,6 +380,25 @@ fn a_crash_before_the_seal_loses_nothing_that_was_committed() {
 }
 
 #[test]
+fn a_chunk_of_many_slots_survives_a_crash() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    // Noise, which no compression makes smaller than a few slots.
+    let wanted: BTreeSet<i64> =
+        (1..5001_i64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64) >> 24).collect();
+    let group = |n: &i64| Group { at: START, ..bench.group(Stream::Data, &[*n]) };
+    wanted.iter().for_each(|n| store.append(group(n)));
+    bench.flush(&store, false).unwrap();
+    thread.abandon();
+    let conn = rusqlite::Connection::open(bench.path()).unwrap();
+    let slots: i64 = conn.query_row("SELECT count(*) FROM slot", [], |r| r.get(0)).unwrap();
+    assert!(slots > 4, "{slots} slots");
+    drop(conn);
+    let (store, _thread) = bench.open();
+    assert_eq!(bench.numbers(&store, Stream::Data).into_iter().collect::<BTreeSet<_>>(), wanted);
+}
+
+#[test]
 fn every_kind_of_value_survives_a_crash_before_its_seal() {
     let bench = Bench::new();
     let (store, thread) = bench.open();

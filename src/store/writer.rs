@@ -64,6 +64,8 @@ impl Writer {
         events: Events,
     ) -> Result<Self, OpenError> {
         let lock = Lock::take(&settings.path)?;
+        let commit = settings.commit.max(limits::COMMIT_TIME_MIN);
+        let settings = Settings { commit, ..settings };
         let mut writer = Self {
             shared,
             settings,
@@ -262,8 +264,9 @@ impl Writer {
         self.shared.faults.arm(disk);
         match disk.commit(&self.work, &around).and_then(|outcome| self.shared.fault(outcome)) {
             Ok(outcome) => {
+                let tidied = if outcome.looked_around { disk.tidy(&self.points) } else { Ok(()) };
                 self.committed(outcome);
-                Ok(())
+                tidied.map_err(|error| self.fail(&error))
             }
             Err(error) => {
                 self.undecided = Some(before);
