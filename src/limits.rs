@@ -26,6 +26,32 @@ pub const STORE_REQUESTS_MAX: usize = 64;
 /// bytes are 6.4 MB: 40 s at 5,000 a second.
 pub const READINGS_UNCOMMITTED_MAX: usize = 200_000;
 
+/// Acknowledgements held in memory until the next commit, each 16 bytes. One beyond is forgotten,
+/// which costs a repeated batch under the same key.
+pub const ACKNOWLEDGED_UNCOMMITTED_MAX: usize = 10_000;
+
+/// Shortest commit time. An SD card takes 5 to 50 ms for a sync; below this it would do nothing else.
+pub const COMMIT_TIME_MIN: Duration = Duration::from_millis(10);
+
+/// First and longest pause before a disk that refused is tried again.
+pub const DISK_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+/// See [`DISK_RETRY_DELAY_MIN`]: with 30 s an operator who makes room sees it heal while watching.
+pub const DISK_RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// Waiting for more readings before the first batch after a start is sealed: an installer who looks
+/// on sees a first value at once, and one with most of its neighbours.
+pub const FIRST_SEAL_LINGER: Duration = Duration::from_millis(50);
+
+/// Names kept in the store that no point of this process has; more are forgotten when nothing
+/// refers to them.
+pub const SERIES_ORPHANS_MAX: usize = 1000;
+
+/// Damaged rows kept for salvage; at the batch limit they take 50 MiB.
+pub const DAMAGED_ROWS_MAX: u64 = 100;
+
+/// What is read of the file that locks a store: two numbers with names.
+pub const LOCK_FILE_BYTES_MAX: u64 = 128;
+
 /// Readings in one batch (DESIGN section 4).
 pub const BATCH_READINGS_MAX: usize = 50_000;
 

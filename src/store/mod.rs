@@ -1,3 +1,283 @@
-//! SQLite behind one thread.
+//! Readings on disk until the cloud has them: SQLite behind one thread.
+//!
+//! **Way of a reading.** [`Store::append`] puts its group into the intake, in memory, and returns.
+//! Every `commit` the thread writes all that waits in one transaction: what is on disk now survives
+//! a power cut, what is not costs at most that time. Committed readings gather in an open batch, one
+//! a stream, which is sealed at the first of its age, its readings or its bytes: the transaction that
+//! seals it gives it a sequence number and writes the bytes that go over the wire. [`Store::next`]
+//! hands batches to the uplink, and [`Store::acknowledge`] frees them with the next commit. A crash
+//! before that commit means that the same bytes are sent again under the same key.
+//!
+//! **What a crash leaves.** Before the commit: nothing of the readings. After it: the readings, in
+//! slots or in a batch, never in both (see `slots.rs`). The next start gathers what stands in slots
+//! and seals it at once.
+//!
+//! **What is never there.** A batch that was not committed: only this room can make a [`Batch`]. A
+//! sequence number that stands for two different payloads: it is given in the transaction that
+//! writes the bytes, and a store that is lost is followed by one of another epoch. A wait for the
+//! disk in the river: when the disk refuses, readings wait in memory up to
+//! [`crate::limits::READINGS_UNCOMMITTED_MAX`], then the oldest are dropped and counted.
+//!
+//! **What it costs.** One sync a commit, and one page for a stream that has fresh readings
+//! (`slots.rs`). Reading a batch wakes the thread; appending does not.
+//!
+//! Files beside the database: `-wal` and `-shm` (SQLite's log), `.lock` (keeps a second daemon out,
+//! remembers the epoch), `.damaged-N` (stores that could not be read, moved aside and never
+//! deleted).
 
+mod batches;
+mod damaged;
+mod disk;
+mod file;
+mod intake;
+mod lane;
+mod schema;
+mod series;
 pub mod settings;
+mod slots;
+mod status;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::reading::{Group, Points, Stream, UnixMillis};
+use intake::{Intake, Request, Stop};
+use settings::Settings;
+use writer::Writer;
+
+pub use batches::footprint;
+pub use status::{Health, Status, StreamStatus, inspect};
+pub use trouble::{OpenError, StoreError, Trouble};
+
+/// The store as everyone else sees it; cheap to clone. The thread behind it is [`StoreThread`].
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+/// What the handles and the thread share.
+struct Shared {
+    intake: Intake,
+    path: std::path::PathBuf,
+    status: Mutex<Status>,
+    /// Batches sealed since the start. The thread sends, uplinks wait.
+    sealed: watch::Sender<u64>,
+    #[cfg(test)]
+    faults: tests::Faults,
+}
+
+/// The thread. Dropping it closes the store as [`StoreThread::close`] does.
+pub struct StoreThread {
+    shared: Arc<Shared>,
+    join: Option<JoinHandle<()>>,
+}
+
+/// A sealed batch as it stands on disk. Only the store can make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    stream: Stream,
+    seq: u64,
+    readings: u64,
+    last: UnixMillis,
+    payload: Bytes,
+}
+
+impl Batch {
+    /// Returns its stream.
+    #[must_use]
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// Returns its sequence number, from 1.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Returns how many readings it holds.
+    #[must_use]
+    pub fn readings(&self) -> u64 {
+        self.readings
+    }
+
+    /// Returns the time of its latest reading.
+    #[must_use]
+    pub fn last(&self) -> UnixMillis {
+        self.last
+    }
+
+    /// Returns the bytes to send.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+}
+
+impl Store {
+    /// Opens the store at `settings.path`, making it and its folder when there is none, and starts
+    /// its thread. A store that cannot be read is moved aside and a new one made in its place.
+    ///
+    /// # Errors
+    /// When another daemon holds it, a later version wrote it, it is another program's database, or
+    /// the disk does not let us make or read it. The error's text is for people;
+    /// [`OpenError::exit`] says how the daemon ends.
+    pub fn open(
+        settings: Settings,
+        points: Arc<Points>,
+        clock: Arc<dyn Clock>,
+        events: Events,
+    ) -> Result<(Self, StoreThread), OpenError> {
+        let shared = Arc::new(Shared {
+            intake: Intake::default(),
+            path: settings.path.clone(),
+            status: Mutex::default(),
+            sealed: watch::Sender::new(0),
+            #[cfg(test)]
+            faults: tests::Faults::default(),
+        });
+        let path = settings.path.clone();
+        let writer = Writer::open(Arc::clone(&shared), settings, points, clock, events)?;
+        let ended = Ended(Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("store".into());
+        let run = move || {
+            let _ended = ended;
+            writer.run();
+        };
+        let join = thread.spawn(run).map_err(|e| OpenError::unusable(&path, Trouble::of_io(&e)))?;
+        Ok((Self(Arc::clone(&shared)), StoreThread { shared, join: Some(join) }))
+    }
+
+    /// Takes a group. Never waits for the disk and never fails; what it takes is on disk within the
+    /// commit time, or sooner for the first after a start. While the disk refuses, readings beyond
+    /// [`crate::limits::READINGS_UNCOMMITTED_MAX`] are dropped, oldest first, and counted.
+    pub fn append(&self, group: Group) {
+        self.0.intake.append(group);
+    }
+
+    /// Returns a count of sealed batches that changes whenever there is something new to send, or
+    /// the disk can be read again.
+    #[must_use]
+    pub fn sealed(&self) -> watch::Receiver<u64> {
+        self.0.sealed.subscribe()
+    }
+
+    /// Returns the batches of a stream with sequence numbers above `after`, oldest first: at most
+    /// `count`, and fewer when they are large. Acknowledged ones are not among them.
+    ///
+    /// # Errors
+    /// When the disk refuses, too many requests wait, or the store has ended.
+    pub async fn next(
+        &self,
+        stream: Stream,
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.intake.request(Request::Next { stream, after, count, reply })?;
+        answer.await.unwrap_or(Err(StoreError::Ended))
+    }
+
+    /// Frees a batch that its receiver has, with the next commit. A batch that is not there any more
+    /// (freed before, or dropped while it was on its way) is no error.
+    pub fn acknowledge(&self, stream: Stream, seq: u64) {
+        self.0.intake.acknowledge(stream, seq);
+    }
+
+    /// Commits now, and with `seal` also seals whatever is open.
+    ///
+    /// # Errors
+    /// When the disk refuses (the readings are kept and tried again), or the store has ended.
+    pub async fn flush(&self, seal: bool) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.intake.request(Request::Flush { seal, reply })?;
+        answer.await.unwrap_or(Err(StoreError::Ended))
+    }
+
+    /// Returns the state after the last commit, with the readings that wait for the next one.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shown = self.0.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let disk_bytes = file::bytes(&self.0.path);
+        Status { uncommitted: self.0.intake.readings(), disk_bytes, ..shown }
+    }
+}
+
+impl StoreThread {
+    /// Commits what waits, empties the log into the database and ends the thread. Nothing is sealed
+    /// for it. Waits for the disk: call it where waiting is allowed. Returns how many readings could
+    /// not be written and are lost, 0 unless the disk refuses.
+    pub fn close(mut self) -> u64 {
+        self.end(Stop::Flush);
+        self.shared.intake.readings()
+    }
+
+    /// Returns whether the thread has ended, asked or not. One that ended unasked has a defect; the
+    /// daemon must not go on without it.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.join.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends the thread where it stands, as `kill -9` would.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.end(Stop::Abandon);
+    }
+
+    fn end(&mut self, how: Stop) {
+        if let Some(join) = self.join.take() {
+            self.shared.intake.stop(how);
+            // A panic was told by the panic hook; there is nothing to add.
+            let _ = join.join();
+        }
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.end(Stop::Flush);
+    }
+}
+
+/// Marks the store as ended when the thread goes, even in a panic.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.intake.end();
+        self.0.set_health(Health::Ended);
+    }
+}
+
+impl Shared {
+    fn show(&self, status: Status, sealed: u64) {
+        let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let healed = shown.health != Health::Good && status.health == Health::Good;
+        *shown = status;
+        drop(shown);
+        if sealed > 0 || healed {
+            self.sealed.send_modify(|count| *count += sealed);
+        }
+    }
+
+    fn set_health(&self, health: Health) {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).health = health;
+        self.sealed.send_modify(|_| {});
+    }
+
+    /// A place for tests to make a commit fail that in truth succeeded.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests look here"))]
+    fn fault(&self, outcome: disk::Outcome) -> rusqlite::Result<disk::Outcome> {
+        #[cfg(test)]
+        self.faults.after_commit()?;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,351 @@
+//! One open database with everything known about it. A step either commits and leaves this in step
+//! with the file, or fails and the whole value is thrown away: nothing here is ever repaired after
+//! an error, it is read anew from the file.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Result};
+
+use crate::batch::{Assembly, Envelope, chunk};
+use crate::clock::Clock;
+use crate::reading::{Group, Points, Stream, UnixMillis};
+use crate::store::batches::{self, Dropped, Sealed};
+use crate::store::lane::Lane;
+use crate::store::series::Series;
+use crate::store::settings::Settings;
+use crate::store::slots::Slots;
+use crate::store::{Batch, schema};
+
+/// See the file's head.
+pub(super) struct Disk {
+    conn: Connection,
+    pub(super) epoch: u64,
+    /// Number of the last chunk or seal; rises by one with each.
+    pub(super) ordinal: u64,
+    pub(super) lanes: [Lane; 3],
+    slots: Slots,
+    series: Series,
+    /// Chunks and slots that were set aside when the file was opened.
+    pub(super) damaged: u64,
+    age_checked: Option<Instant>,
+}
+
+/// What a transaction is to write.
+#[derive(Default)]
+pub(super) struct Work {
+    /// In the order of their arrival.
+    pub(super) groups: VecDeque<Group>,
+    /// Readings of each stream that never reached the disk.
+    pub(super) dropped: [u64; 3],
+    /// Batches that were acknowledged.
+    pub(super) acknowledged: BTreeSet<(Stream, u64)>,
+}
+
+/// The world around a transaction.
+pub(super) struct Around<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) points: &'a Points,
+    pub(super) clock: &'a dyn Clock,
+    /// Monotonic time.
+    pub(super) now: Instant,
+    /// Seal whatever is open, however young.
+    pub(super) seal: bool,
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Outcome {
+    /// Batches sealed.
+    pub(super) sealed: u64,
+    /// Batches dropped by quota.
+    pub(super) dropped: Dropped,
+    /// Whether it was one of those, a minute apart, that look at ages; [`Disk::tidy`] is due too.
+    pub(super) looked_around: bool,
+}
+
+/// How often ages are looked at; a quota of days does not need more.
+const AGE_CHECK_EVERY: Duration = Duration::from_secs(60);
+/// Free pages in the file that are kept for reuse (16 MiB); what is beyond goes back step by step.
+const PAGES_FREE_KEPT: u64 = 4096;
+
+impl Work {
+    /// Returns whether no reading in it, kept or dropped, waits to be written.
+    pub(super) fn is_settled(&self) -> bool {
+        self.groups.is_empty() && self.dropped == [0; 3]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_settled() && self.acknowledged.is_empty()
+    }
+}
+
+impl Disk {
+    /// Lets tests reach behind.
+    #[cfg(test)]
+    pub(super) fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// Reads the state of a store and gathers what was committed and not sealed.
+    pub(super) fn load(conn: Connection, points: &Points, now: UnixMillis) -> Result<Self> {
+        schema::prepare(&conn)?;
+        let epoch = schema::epoch(&conn)?;
+        let mut lanes = Lane::load(&conn)?;
+        let series = Series::load(&conn)?;
+        let (slots, found) = Slots::load(&conn, &lanes, &series, points, now)?;
+        for group in &found.groups {
+            lanes[group.stream as usize].open.push(group);
+        }
+        let started = Instant::now();
+        for lane in &mut lanes {
+            lane.opened = (!lane.open.is_empty()).then_some(started);
+        }
+        let ordinal = lanes.iter().map(Lane::ordinal).fold(found.ordinal, u64::max);
+        let damaged = found.damaged;
+        Ok(Self { conn, epoch, ordinal, lanes, slots, series, damaged, age_checked: None })
+    }
+
+    /// Does all of `work` in one transaction, seals what is due, and applies the quotas.
+    pub(super) fn commit(&mut self, work: &Work, around: &Around<'_>) -> Result<Outcome> {
+        self.run("BEGIN IMMEDIATE")?;
+        let outcome = self.apply(work, around)?;
+        self.run("COMMIT")?;
+        Ok(outcome)
+    }
+
+    fn run(&self, sql: &str) -> Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn apply(&mut self, work: &Work, around: &Around<'_>) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        self.ordinal += 1;
+        for (stream, seq) in &work.acknowledged {
+            batches::free(&self.conn, &mut self.lanes[*stream as usize], *seq)?;
+        }
+        for (lane, dropped) in self.lanes.iter_mut().zip(work.dropped) {
+            if dropped > 0 {
+                lane.dropped += dropped;
+                lane.touch();
+            }
+        }
+        self.drop_old(around, &mut outcome)?;
+        let unsealed = self.gather(work, around, &mut outcome)?;
+        for lane in Stream::ALL {
+            let from = unsealed[lane as usize];
+            self.write_chunk(lane, work.groups.range(from..), around.points)?;
+        }
+        self.drop_beyond_quota(around.settings.bytes_max, &mut outcome)?;
+        for lane in &mut self.lanes {
+            lane.save(&self.conn, self.ordinal)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Gathers the groups into the open batches and seals those that are full or due. Returns, for
+    /// each stream, from where on its groups are not in a sealed batch.
+    fn gather(
+        &mut self,
+        work: &Work,
+        around: &Around<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<[usize; 3]> {
+        let seal = &around.settings.seal;
+        let mut unsealed = [0; 3];
+        for (index, group) in work.groups.iter().enumerate() {
+            let lane = &mut self.lanes[group.stream as usize];
+            lane.open.push(group);
+            lane.opened.get_or_insert(around.now);
+            if lane.is_full(seal.readings_max, seal.bytes_max) {
+                self.seal(group.stream, around, outcome)?;
+                unsealed[group.stream as usize] = index + 1;
+            }
+        }
+        for stream in Stream::ALL {
+            let lane = &self.lanes[stream as usize];
+            let due = lane.is_due(around.now, seal.age_max, around.settings.commit);
+            if !lane.open.is_empty() && (around.seal || due) {
+                self.seal(stream, around, outcome)?;
+                unsealed[stream as usize] = work.groups.len();
+            }
+        }
+        Ok(unsealed)
+    }
+
+    /// Turns the open batch of a stream into sealed ones: sequence number and bytes in the same
+    /// transaction. The readings' slots are free from here on.
+    fn seal(&mut self, stream: Stream, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
+        let lane = &mut self.lanes[stream as usize];
+        let (settings, clock) = (around.settings, around.clock);
+        let open = std::mem::take(&mut lane.open);
+        lane.opened = None;
+        let bodies = open.into_bodies(around.points, settings.seal.coding, settings.seal.bytes_max);
+        let lowest = batches::oldest(&self.conn, stream)?.map_or(lane.seq_next, |(seq, _)| seq);
+        for body in bodies {
+            let envelope = Envelope {
+                gateway: &settings.gateway,
+                epoch: self.epoch,
+                stream,
+                sequence: lane.seq_next,
+                lowest_held: lowest,
+                dropped: lane.dropped,
+                clock: u8::from(clock.plausible()),
+                config_hash: &settings.config_hash,
+            };
+            let (first, last) = body.span();
+            let batch = Sealed {
+                seq: lane.seq_next,
+                readings: body.readings() as u64,
+                span: (UnixMillis(first), UnixMillis(last)),
+                sealed_at: clock.now(),
+                payload: body.seal(&envelope),
+            };
+            lane.seq_next += 1;
+            batches::insert(&self.conn, lane, &batch)?;
+            outcome.sealed += 1;
+        }
+        self.ordinal += 1;
+        lane.floor = self.ordinal;
+        lane.touch();
+        self.slots.release(stream);
+        Ok(())
+    }
+
+    fn write_chunk<'a>(
+        &mut self,
+        stream: Stream,
+        groups: impl Iterator<Item = &'a Group>,
+        points: &Points,
+    ) -> Result<()> {
+        let mut fresh = Assembly::default();
+        let mut latest: Option<&Group> = None;
+        for group in groups.filter(|group| group.stream == stream) {
+            if !latest.is_some_and(|last| Arc::ptr_eq(&last.points, &group.points)) {
+                self.series.write(&self.conn, &group.points, points)?;
+            }
+            latest = Some(group);
+            fresh.push(group);
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.ordinal += 1;
+        let data = chunk::encode(&fresh, |point| self.series.of(point));
+        self.slots.write(&self.conn, stream, self.ordinal, &data)
+    }
+
+    /// Drops what is older than `keep`. Only a clock that can be believed may say so.
+    fn drop_old(&mut self, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
+        let recently = |at: Instant| around.now.duration_since(at) < AGE_CHECK_EVERY;
+        if self.age_checked.is_some_and(recently) {
+            return Ok(());
+        }
+        self.age_checked = Some(around.now);
+        outcome.looked_around = true;
+        if !around.clock.plausible() {
+            return Ok(());
+        }
+        let keep = i64::try_from(around.settings.keep.as_millis()).unwrap_or(i64::MAX);
+        let limit = UnixMillis(around.clock.now().0.saturating_sub(keep));
+        for lane in &mut self.lanes {
+            while batches::is_older(&self.conn, lane, limit)? {
+                outcome.dropped.add(batches::drop_oldest(&self.conn, lane)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest batches until the rest fits: data first, then our own metrics, events last.
+    /// One batch always stays, however small the quota.
+    fn drop_beyond_quota(&mut self, bytes_max: u64, outcome: &mut Outcome) -> Result<()> {
+        while self.bytes() > bytes_max
+            && self.lanes.iter().map(|lane| lane.batches).sum::<u64>() > 1
+        {
+            let order = [Stream::Data, Stream::Own, Stream::Event];
+            let first = order.into_iter().find(|stream| self.lanes[*stream as usize].batches > 0);
+            let Some(stream) = first else { break };
+            let lane = &mut self.lanes[stream as usize];
+            outcome.dropped.add(batches::drop_oldest(&self.conn, lane)?);
+        }
+        Ok(())
+    }
+
+    /// Returns whether committed readings wait for their batch.
+    pub(super) fn has_open(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.open.is_empty())
+    }
+
+    /// Returns the bytes that sealed batches take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.bytes).sum()
+    }
+
+    /// Returns the next batches of a stream and how many were found damaged and set aside.
+    pub(super) fn next(
+        &mut self,
+        stream: Stream,
+        after: u64,
+        count: usize,
+        acknowledged: &BTreeSet<(Stream, u64)>,
+        now: UnixMillis,
+    ) -> Result<(Vec<Batch>, u64)> {
+        let skip = |seq| acknowledged.contains(&(stream, seq));
+        let found = batches::read(&self.conn, stream, after, count, skip)?;
+        if !found.damaged.is_empty() {
+            self.run("BEGIN IMMEDIATE")?;
+            let lane = &mut self.lanes[stream as usize];
+            for seq in &found.damaged {
+                batches::set_aside(&self.conn, lane, *seq, now)?;
+            }
+            lane.save(&self.conn, self.ordinal)?;
+            self.run("COMMIT")?;
+        }
+        Ok((found.batches, found.damaged.len() as u64))
+    }
+
+    /// Returns the lowest sequence number held and when it was sealed.
+    pub(super) fn oldest(&self, stream: Stream) -> Result<Option<(u64, UnixMillis)>> {
+        if self.lanes[stream as usize].batches == 0 {
+            return Ok(None);
+        }
+        batches::oldest(&self.conn, stream)
+    }
+
+    /// Returns whether a step is due although no reading arrived.
+    pub(super) fn is_due(&self, settings: &Settings, now: Instant) -> bool {
+        let age_unchecked = |at: Instant| now.duration_since(at) >= AGE_CHECK_EVERY;
+        self.age_checked.is_none_or(age_unchecked)
+            || self
+                .lanes
+                .iter()
+                .any(|lane| lane.is_due(now, settings.seal.age_max, settings.commit))
+    }
+
+    /// Does what can wait until there is little else to do: gives free pages back to the file
+    /// system, a little at a time, and forgets names that nothing refers to.
+    pub(super) fn tidy(&mut self, points: &Points) -> Result<()> {
+        if !self.has_open() {
+            self.series.prune(&self.conn, points)?;
+        }
+        let free = self.conn.pragma_query_value(None, "freelist_count", |r| schema::count(r, 0))?;
+        if free > PAGES_FREE_KEPT {
+            self.conn.execute_batch("PRAGMA incremental_vacuum(256)")?;
+        }
+        Ok(())
+    }
+
+    /// Empties the log into the file and closes it.
+    pub(super) fn finish(self) -> Result<()> {
+        schema::checkpoint(&self.conn)?;
+        self.conn.close().map_err(|(_, error)| error)
+    }
+}
+
+impl Dropped {
+    fn add(&mut self, more: Self) {
+        self.batches += more.batches;
+        self.readings += more.readings;
+    }
+}

@@ -1,0 +1,154 @@
+//! The files around the database: the lock that keeps a second daemon out and remembers the epoch,
+//! and damaged stores that are moved aside. A damaged database moves together with its log: a log
+//! alone, or a database without its log, is worth nothing.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::clock::{Clock, EARLIEST_PLAUSIBLE};
+use crate::limits;
+use crate::store::schema;
+use crate::store::trouble::{OpenError, Trouble};
+
+/// Keeps other daemons away for as long as it lives; the kernel lets go of it with the process.
+pub(super) struct Lock {
+    file: File,
+    /// Highest epoch that any store at this path ever had.
+    epoch: u64,
+}
+
+impl Lock {
+    /// Takes the lock beside `path`.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        let refuse = |error: io::Error| OpenError::unusable(path, Trouble::of_io(&error));
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(refuse)?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(beside(path, "lock")).map_err(refuse)?;
+        let mut text = String::new();
+        // Text that cannot be read is text that is not there.
+        let _ = (&file).take(limits::LOCK_FILE_BYTES_MAX).read_to_string(&mut text);
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let pid = field(&text, "pid").and_then(|pid| pid.try_into().ok());
+                return Err(OpenError::Held { path: path.into(), pid });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(refuse(error)),
+        }
+        let mut lock = Self { file, epoch: field(&text, "epoch").unwrap_or(0) };
+        lock.write().map_err(refuse)?;
+        Ok(lock)
+    }
+
+    /// Notes an epoch before it is used for the first time.
+    pub(super) fn remember(&mut self, epoch: u64) -> io::Result<()> {
+        self.epoch = self.epoch.max(epoch);
+        self.write()?;
+        self.file.sync_all()
+    }
+
+    /// Notes the epoch of a store that was there before this lock.
+    pub(super) fn remember_if_new(&mut self, epoch: u64) -> io::Result<()> {
+        if epoch > self.epoch { self.remember(epoch) } else { Ok(()) }
+    }
+
+    /// Numbers have a fixed width, so that writing over them never leaves half of one.
+    fn write(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let line = format!("epoch {:020} pid {:010}\n", self.epoch, std::process::id());
+        self.file.write_all(line.as_bytes())
+    }
+
+    /// Returns an epoch that no store at this path had before: the time, or one more than the
+    /// highest. A board that does not know the time takes a moment of the years before this
+    /// program was written, at random, since it cannot know what it used before its disk was lost.
+    pub(super) fn next_epoch(&self, path: &Path, clock: &dyn Clock) -> u64 {
+        let highest = self.epoch.max(highest_damaged(path));
+        let earliest = u64::try_from(EARLIEST_PLAUSIBLE.0 / 1000).unwrap_or(0);
+        let believed = if clock.plausible() {
+            u64::try_from(clock.now().0 / 1000).unwrap_or(earliest)
+        } else if highest == 0 {
+            earliest - 1 - RandomState::new().build_hasher().finish() % (earliest / 8)
+        } else {
+            0
+        };
+        believed.max(highest + 1)
+    }
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let mut words = text.split_ascii_whitespace();
+    words.find(|word| *word == name)?;
+    words.next()?.parse().ok()
+}
+
+/// Returns `path` with something added to its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    with(path, &format!(".{suffix}"))
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Moves a damaged store aside under the next free number, log first, so that a crash in between
+/// leaves a database that is still damaged and moves at the next start. Nothing is ever deleted.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut number = 1;
+    while ["", "-wal"].iter().any(|end| with(&damaged(path, number), end).exists()) {
+        number += 1;
+    }
+    let aside = damaged(path, number);
+    for end in ["-wal", "-shm", ""] {
+        match fs::rename(with(path, end), with(&aside, end)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(aside)
+}
+
+fn damaged(path: &Path, number: u32) -> PathBuf {
+    beside(path, &format!("damaged-{number}"))
+}
+
+/// Returns the highest epoch that can still be read from stores that were moved aside.
+fn highest_damaged(path: &Path) -> u64 {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    (1..)
+        .map(|number| damaged(path, number))
+        .take_while(|aside| aside.exists())
+        .filter_map(|aside| Connection::open_with_flags(immutable_uri(&aside), flags).ok())
+        .filter_map(|conn| schema::epoch(&conn).ok())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Returns a name that makes SQLite read a file without touching anything beside it.
+pub(super) fn immutable_uri(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?immutable=1")
+}
+
+/// Returns whether a log with something in it stands beside the database.
+pub(super) fn has_log(path: &Path) -> bool {
+    fs::metadata(with(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// Returns the bytes of the database and its log.
+pub(super) fn bytes(path: &Path) -> u64 {
+    let of = |end| fs::metadata(with(path, end)).map_or(0, |file| file.len());
+    of("") + of("-wal")
+}

@@ -1,0 +1,214 @@
+//! Where readings, acknowledgements and requests wait for the store's thread. Appending never
+//! waits for the disk and does not wake the thread: it wakes by itself when a commit is due.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::limits;
+use crate::reading::{Group, Stream, Value};
+use crate::store::Batch;
+use crate::store::disk::Work;
+use crate::store::trouble::StoreError;
+
+/// Bytes of text that weigh as much as a reading without any.
+const TEXT_BYTES_A_READING: usize = 32;
+
+/// See the file's head. Held by every [`crate::store::Store`] and by the thread.
+#[derive(Default)]
+pub(super) struct Intake {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: Work,
+    /// Weight of the groups that wait, and of those the thread has taken and not committed yet.
+    weight: usize,
+    weight_taken: usize,
+    readings: usize,
+    readings_taken: usize,
+    requests: VecDeque<Request>,
+    /// Whether a group has come since the start.
+    begun: bool,
+    /// When the first commit is due.
+    linger: Option<Instant>,
+    stop: Option<Stop>,
+    ended: bool,
+}
+
+/// Something that the thread answers.
+pub(super) enum Request {
+    Next { stream: Stream, after: u64, count: usize, reply: oneshot::Sender<NextReply> },
+    Flush { seal: bool, reply: oneshot::Sender<Result<(), StoreError>> },
+}
+
+pub(super) type NextReply = Result<Vec<Batch>, StoreError>;
+
+/// How the thread ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Commit what there is and close.
+    Flush,
+    /// Stop where it stands, as `kill -9` would.
+    #[cfg(test)]
+    Abandon,
+}
+
+/// Why the thread woke.
+pub(super) struct Call {
+    pub(super) requests: VecDeque<Request>,
+    pub(super) stop: Option<Stop>,
+    /// The first readings after the start have waited long enough.
+    pub(super) first: bool,
+    /// Half of the bound is in use.
+    pub(super) pressed: bool,
+}
+
+/// Returns how much memory a group takes, in readings without text.
+fn weigh(group: &Group) -> usize {
+    let texts = group.samples.iter().map(|sample| match &sample.value {
+        Ok(Value::Text(text)) => text.len() / TEXT_BYTES_A_READING,
+        _ => 0,
+    });
+    group.samples.len() + texts.sum::<usize>()
+}
+
+impl Intake {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a group. Beyond the bound the oldest that wait are dropped and counted: data before
+    /// our own metrics, events last.
+    pub(super) fn append(&self, group: Group) {
+        if group.samples.is_empty() || group.samples.len() != group.points.len() {
+            debug_assert!(group.samples.len() == group.points.len(), "a sample for every point");
+            return;
+        }
+        let mut inner = self.lock();
+        let before = inner.weight;
+        inner.weight += weigh(&group);
+        inner.readings += group.samples.len();
+        inner.waiting.groups.push_back(group);
+        while inner.weight + inner.weight_taken > limits::READINGS_UNCOMMITTED_MAX {
+            inner.drop_oldest();
+        }
+        let half = limits::READINGS_UNCOMMITTED_MAX / 2;
+        if !inner.begun {
+            inner.begun = true;
+            inner.linger = Some(Instant::now() + limits::FIRST_SEAL_LINGER);
+            self.wake.notify_one();
+        } else if before < half && inner.weight >= half {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes an acknowledgement.
+    pub(super) fn acknowledge(&self, stream: Stream, seq: u64) {
+        let mut inner = self.lock();
+        if inner.waiting.acknowledged.len() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
+            inner.waiting.acknowledged.insert((stream, seq));
+        }
+    }
+
+    /// Takes a request and wakes the thread.
+    pub(super) fn request(&self, request: Request) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner.ended || inner.stop.is_some() {
+            return Err(StoreError::Ended);
+        }
+        if inner.requests.len() >= limits::STORE_REQUESTS_MAX {
+            return Err(StoreError::Busy);
+        }
+        inner.requests.push_back(request);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Asks the thread to end.
+    pub(super) fn stop(&self, how: Stop) {
+        self.lock().stop = Some(how);
+        self.wake.notify_one();
+    }
+
+    /// Refuses everything from now on: the thread has ended, however.
+    pub(super) fn end(&self) {
+        let mut inner = self.lock();
+        inner.ended = true;
+        inner.requests.clear();
+    }
+
+    /// Waits until `due`, or until there is something to do before. While the disk refuses
+    /// (`patient`), a full intake is no reason to wake.
+    pub(super) fn wait(&self, due: Instant, patient: bool) -> Call {
+        let mut inner = self.lock();
+        loop {
+            let now = Instant::now();
+            let first = inner.linger.is_some_and(|at| now >= at);
+            let pressed = !patient && inner.weight >= limits::READINGS_UNCOMMITTED_MAX / 2;
+            let called = !inner.requests.is_empty() || inner.stop.is_some();
+            if called || first || pressed || now >= due {
+                if first {
+                    inner.linger = None;
+                }
+                let requests = std::mem::take(&mut inner.requests);
+                return Call { requests, stop: inner.stop, first, pressed };
+            }
+            let until = inner.linger.map_or(due, |at| at.min(due));
+            let left = until.duration_since(now);
+            (inner, _) =
+                self.wake.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Moves what waits into `work`, whose groups must have been committed before.
+    pub(super) fn take(&self, work: &mut Work) {
+        let mut inner = self.lock();
+        std::mem::swap(&mut work.groups, &mut inner.waiting.groups);
+        work.dropped = std::mem::take(&mut inner.waiting.dropped);
+        inner.weight_taken = std::mem::take(&mut inner.weight);
+        inner.readings_taken = std::mem::take(&mut inner.readings);
+    }
+
+    /// Moves the acknowledgements that wait into `work`.
+    pub(super) fn take_acknowledged(&self, work: &mut Work) {
+        let mut inner = self.lock();
+        if work.acknowledged.len() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
+            work.acknowledged.append(&mut inner.waiting.acknowledged);
+        }
+    }
+
+    /// Notes that what was taken is on disk.
+    pub(super) fn committed(&self) {
+        let mut inner = self.lock();
+        inner.weight_taken = 0;
+        inner.readings_taken = 0;
+    }
+
+    /// Returns how many readings are not on disk yet.
+    pub(super) fn readings(&self) -> u64 {
+        let inner = self.lock();
+        (inner.readings + inner.readings_taken) as u64
+    }
+
+    /// Returns whether readings were dropped that the disk does not know of yet.
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().waiting.dropped.iter().sum()
+    }
+}
+
+impl Inner {
+    fn drop_oldest(&mut self) {
+        let groups = &mut self.waiting.groups;
+        let order = [Stream::Data, Stream::Own, Stream::Event];
+        let oldest = order.iter().find_map(|s| groups.iter().position(|g| g.stream == *s));
+        let Some(group) = oldest.and_then(|index| groups.remove(index)) else { return };
+        self.weight -= weigh(&group);
+        self.readings -= group.samples.len();
+        self.waiting.dropped[group.stream as usize] += group.samples.len() as u64;
+    }
+}

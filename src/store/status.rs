@@ -1,0 +1,133 @@
+//! What the store tells about itself, from inside the daemon and from outside.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Result};
+
+use crate::reading::{Stream, UnixMillis};
+use crate::store::schema::{self, Kind};
+use crate::store::trouble::{OpenError, Trouble};
+use crate::store::{batches, file, lane::Lane};
+
+/// A snapshot of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Unix seconds when this store was created.
+    pub epoch: u64,
+    /// In the order of [`Stream::ALL`].
+    pub streams: [StreamStatus; Stream::ALL.len()],
+    /// Readings that were appended and are not on disk yet; 0 when seen from outside.
+    pub uncommitted: u64,
+    /// Bytes of the database file and its log.
+    pub disk_bytes: u64,
+    /// Rows of committed readings that were found damaged at the last start and set aside.
+    pub damaged_chunks: u64,
+    /// Whether the disk takes what it is given.
+    pub health: Health,
+}
+
+/// One stream's part of a [`Status`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// Sequence number that the next batch gets, from 1.
+    pub seq_next: u64,
+    /// Lowest sequence number held; `seq_next` when nothing is.
+    pub lo: u64,
+    /// Sealed batches that were not acknowledged.
+    pub batches: u64,
+    /// Bytes of the file that they take.
+    pub bytes: u64,
+    /// Readings in them.
+    pub readings: u64,
+    /// Readings committed and not sealed yet.
+    pub readings_open: u64,
+    /// Readings dropped since the epoch began, by quota or because the disk refused them too long.
+    pub dropped: u64,
+    /// Batches found damaged and set aside since the epoch began.
+    pub damaged: u64,
+    /// When the oldest batch was sealed.
+    pub oldest: Option<UnixMillis>,
+}
+
+/// Whether the store does its work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Everything appended is on disk within the commit time.
+    #[default]
+    Good,
+    /// The disk refuses; readings wait in memory, bounded, and it is tried again.
+    Refused(Trouble),
+    /// The store's thread has ended: the daemon is stopping, or must.
+    Ended,
+}
+
+impl Status {
+    /// Returns one stream's part.
+    #[must_use]
+    pub fn stream(&self, stream: Stream) -> &StreamStatus {
+        &self.streams[stream as usize]
+    }
+}
+
+impl StreamStatus {
+    /// Describes a stream from its row and its oldest batch.
+    pub(super) fn of(lane: &Lane, oldest: Option<(u64, UnixMillis)>) -> Self {
+        Self {
+            seq_next: lane.seq_next,
+            lo: oldest.map_or(lane.seq_next, |(seq, _)| seq),
+            batches: lane.batches,
+            bytes: lane.bytes,
+            readings: lane.readings,
+            readings_open: lane.open.readings() as u64,
+            dropped: lane.dropped,
+            damaged: lane.damaged,
+            oldest: oldest.map(|(_, at)| at),
+        }
+    }
+}
+
+/// Describes a store without its daemon, or beside it. Nothing is written, no lock is taken, and
+/// readings that wait for their batch are not counted.
+///
+/// # Errors
+/// When there is no store at `path`, or it cannot be read; the error says why in a sentence.
+pub fn inspect(path: &Path) -> Result<Status, OpenError> {
+    if !path.exists() {
+        return Err(OpenError::Missing { path: path.into() });
+    }
+    let unusable = |error| OpenError::unusable(path, Trouble::of(&error));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let status = Connection::open_with_flags(path, flags).and_then(|conn| read(&conn));
+    let status = match status {
+        // On a read-only file system not even a reader can make the log's index. Without a log
+        // there is nothing in it to miss.
+        Err(error) if Trouble::of(&error) != Trouble::Damaged && !file::has_log(path) => {
+            let uri = file::immutable_uri(path);
+            let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+            Connection::open_with_flags(uri, flags).and_then(|conn| read(&conn))
+        }
+        other => other,
+    };
+    match status.map_err(unusable)? {
+        (_, Kind::Newer(version)) => Err(OpenError::Newer { path: path.into(), version }),
+        (_, Kind::Foreign | Kind::Empty) => Err(OpenError::Foreign { path: path.into() }),
+        (status, Kind::Ours) => Ok(Status { disk_bytes: file::bytes(path), ..status }),
+    }
+}
+
+fn read(conn: &Connection) -> Result<(Status, Kind)> {
+    conn.busy_timeout(schema::BUSY_TIME)?;
+    let kind = schema::kind(conn)?;
+    let mut status = Status::default();
+    if kind == Kind::Ours {
+        // One transaction, so that the numbers belong together while the daemon goes on.
+        conn.execute_batch("BEGIN")?;
+        status.epoch = schema::epoch(conn)?;
+        for lane in Lane::load(conn)? {
+            let oldest = batches::oldest(conn, lane.stream)?;
+            status.streams[lane.stream as usize] = StreamStatus::of(&lane, oldest);
+        }
+        conn.execute_batch("COMMIT")?;
+    }
+    Ok((status, kind))
+}

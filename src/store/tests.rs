@@ -1,0 +1,870 @@
+//! The store against a plain list, and against disks and files that are not as they should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::*;
+use crate::batch::{Coding, RowValue, decode};
+use crate::clock::Manual;
+use crate::events::buffer;
+use crate::reading::{PointId, PointInfo, Points, Sample, Value};
+use settings::Seal;
+use std::time::Duration;
+
+/// Faults that a test can order.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// The database may have this many pages; 0 for any number.
+    pages_max: AtomicU32,
+    /// The next commit succeeds and says that it failed.
+    lie: AtomicBool,
+}
+
+impl Faults {
+    pub(super) fn arm(&self, disk: &disk::Disk) {
+        let most = match self.pages_max.load(Ordering::Relaxed) {
+            0 => 1_000_000_000,
+            pages => pages,
+        };
+        disk.conn().execute_batch(&format!("PRAGMA max_page_count = {most}")).unwrap();
+    }
+
+    pub(super) fn after_commit(&self) -> rusqlite::Result<()> {
+        if self.lie.swap(false, Ordering::Relaxed) {
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+            return Err(rusqlite::Error::SqliteFailure(error, None));
+        }
+        Ok(())
+    }
+}
+
+const START: UnixMillis = UnixMillis(1_790_000_000_000);
+
+/// A store in a folder of its own, with one point, and the world it lives in.
+struct Bench {
+    folder: tempfile::TempDir,
+    settings: Settings,
+    points: Arc<Points>,
+    point: Arc<[PointId]>,
+    clock: Arc<Manual>,
+    events: Events,
+    runtime: tokio::runtime::Runtime,
+    /// What the reading that [`Bench::open`] appends carries.
+    mark: std::cell::Cell<i64>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let points = Arc::new(Points::default());
+        let point = points.intern(PointInfo::new("meter", "count", "1")).unwrap();
+        let settings = Settings {
+            path: folder.path().join("deeper/buffer.db"),
+            keep: Duration::from_secs(86_400),
+            bytes_max: u64::MAX / 2,
+            commit: Duration::from_secs(3600),
+            seal: Seal {
+                age_max: Duration::from_secs(36_000),
+                readings_max: 50_000,
+                bytes_max: 512 * 1024,
+                coding: Coding::Plain,
+            },
+            gateway: "gw".into(),
+            config_hash: "c0ffee".into(),
+        };
+        Self {
+            folder,
+            settings,
+            point: [point].into(),
+            points,
+            clock: Arc::new(Manual::new(START)),
+            events: Events::default(),
+            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            mark: std::cell::Cell::new(0),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.settings.path
+    }
+
+    fn try_open(&self) -> Result<(Store, StoreThread), OpenError> {
+        Store::open(
+            self.settings.clone(),
+            Arc::clone(&self.points),
+            Arc::clone(&self.clock) as _,
+            self.events.clone(),
+        )
+    }
+
+    /// Opens, and waits until everything that happens by itself after a start has happened.
+    fn open(&self) -> (Store, StoreThread) {
+        let (store, thread) = self.try_open().unwrap();
+        let mut sealed = store.sealed();
+        self.runtime.block_on(store.flush(false)).unwrap();
+        sealed.mark_unchanged();
+        store.append(self.group(Stream::Own, &[self.mark.get()]));
+        self.runtime.block_on(sealed.changed()).unwrap();
+        (store, thread)
+    }
+
+    /// A group a reading, each with its number as value, one millisecond apart.
+    fn group(&self, stream: Stream, numbers: &[i64]) -> Group {
+        let points: Arc<[PointId]> = match numbers.len() {
+            1 => Arc::clone(&self.point),
+            n => vec![self.point[0]; n].into(),
+        };
+        let samples = numbers.iter().map(|n| Sample::good(Value::from_i64(*n))).collect();
+        Group { stream, at: UnixMillis(START.0 + numbers[0]), points, samples }
+    }
+
+    fn append(&self, store: &Store, stream: Stream, numbers: std::ops::Range<i64>) {
+        for number in numbers {
+            store.append(self.group(stream, &[number]));
+        }
+    }
+
+    fn flush(&self, store: &Store, seal: bool) -> Result<(), StoreError> {
+        self.runtime.block_on(store.flush(seal))
+    }
+
+    fn next(&self, store: &Store, stream: Stream, after: u64, count: usize) -> Vec<Batch> {
+        self.runtime.block_on(store.next(stream, after, count)).unwrap()
+    }
+
+    fn all(&self, store: &Store, stream: Stream) -> Vec<Batch> {
+        self.next(store, stream, 0, 100_000)
+    }
+
+    /// The numbers in the stream's batches, in order.
+    fn numbers(&self, store: &Store, stream: Stream) -> Vec<i64> {
+        self.all(store, stream).iter().flat_map(numbers).collect()
+    }
+
+    fn says(&self, code: &str) -> bool {
+        self.events.standing().iter().any(|condition| condition.notice.code.id == code)
+    }
+
+    fn sql(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(self.path()).unwrap();
+        conn.execute_batch(sql).unwrap();
+    }
+}
+
+fn numbers(batch: &Batch) -> Vec<i64> {
+    let mut found = Vec::new();
+    decode(batch.payload()).unwrap().rows(|row| match row.value {
+        Some(RowValue::Decimal(decimal)) => found.push(decimal.digits),
+        other => panic!("{other:?}"),
+    });
+    found
+}
+
+fn header(batch: &Batch) -> crate::batch::Header {
+    decode(batch.payload()).unwrap().header
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/// Goal: whatever the order of appends, commits, seals, acknowledgements, quota drops, clean ends
+/// and crashes, the store holds exactly what a plain list holds, and every count agrees.
+/// Method: random steps from a seed; after each commit everything is read and compared.
+#[test]
+fn the_store_agrees_with_a_plain_list_whatever_happens() {
+    let seeds = match std::env::var("FIELDGATE_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => vec![1, 2, 3],
+    };
+    for seed in seeds {
+        println!("FIELDGATE_SEED={seed}");
+        Model::new(seed).run(1000);
+    }
+}
+
+struct Model {
+    bench: Bench,
+    random: u64,
+    store: Option<(Store, StoreThread)>,
+    last_number: i64,
+    lanes: [ModelLane; 3],
+}
+
+#[derive(Default)]
+struct ModelLane {
+    /// Appended, not committed.
+    pending: Vec<i64>,
+    /// Committed, not acknowledged, not dropped; in order, batches and open together.
+    live: Vec<i64>,
+    /// What each batch held when it was first seen, and its bytes.
+    batches: BTreeMap<u64, (Vec<i64>, Bytes)>,
+    /// Acknowledged since the last commit.
+    acknowledged: BTreeSet<u64>,
+    highest: u64,
+    dropped: u64,
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        let mut bench = Bench::new();
+        bench.settings.seal.readings_max = 60;
+        bench.settings.bytes_max = 40_000;
+        let store = Some(bench.open());
+        let mut model = Self {
+            bench,
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            store,
+            last_number: 0,
+            lanes: Default::default(),
+        };
+        model.lanes[Stream::Own as usize].live.push(0);
+        model.compare();
+        model
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) % limit
+    }
+
+    fn store(&self) -> Store {
+        self.store.as_ref().unwrap().0.clone()
+    }
+
+    fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            match self.below(20) {
+                0..=9 => self.append(),
+                10..=13 => self.acknowledge(),
+                14..=16 => self.flush(false),
+                17..=18 => self.flush(true),
+                _ => self.reopen(),
+            }
+        }
+        self.flush(true);
+    }
+
+    fn append(&mut self) {
+        let stream = Stream::ALL[[0, 0, 0, 1, 2][self.below(5) as usize]];
+        for _ in 0..=self.below(30) {
+            self.last_number += 1;
+            let number = self.last_number;
+            self.store().append(self.bench.group(stream, &[number]));
+            self.lanes[stream as usize].pending.push(number);
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let stream = Stream::ALL[self.below(3) as usize];
+        let seqs: Vec<u64> = self.lanes[stream as usize].batches.keys().copied().collect();
+        let seq = match seqs.len() {
+            // One that is not there any more, or never was.
+            0 => self.below(50),
+            n => seqs[self.below(n as u64) as usize],
+        };
+        self.store().acknowledge(stream, seq);
+        self.lanes[stream as usize].acknowledged.insert(seq);
+    }
+
+    fn flush(&mut self, seal: bool) {
+        self.bench.flush(&self.store(), seal).unwrap();
+        self.settle();
+        self.compare();
+        if seal {
+            assert!(self.store().status().streams.iter().all(|s| s.readings_open == 0));
+        }
+    }
+
+    /// What a commit does to the list.
+    fn settle(&mut self) {
+        for lane in &mut self.lanes {
+            lane.live.append(&mut lane.pending);
+            for seq in std::mem::take(&mut lane.acknowledged) {
+                if let Some((gone, _)) = lane.batches.remove(&seq) {
+                    lane.live.retain(|number| !gone.contains(number));
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        let (_, thread) = self.store.take().unwrap();
+        if self.below(2) == 0 {
+            assert_eq!(thread.close(), 0);
+            self.settle();
+        } else {
+            thread.abandon();
+            for lane in &mut self.lanes {
+                lane.pending.clear();
+                lane.acknowledged.clear();
+            }
+        }
+        self.last_number += 1;
+        self.bench.mark.set(self.last_number);
+        self.store = Some(self.bench.open());
+        self.lanes[Stream::Own as usize].live.push(self.last_number);
+        self.compare();
+    }
+
+    fn compare(&mut self) {
+        let store = self.store();
+        let status = store.status();
+        assert_eq!(status.uncommitted, 0);
+        let total: u64 = status.streams.iter().map(|s| s.bytes).sum();
+        let count: u64 = status.streams.iter().map(|s| s.batches).sum();
+        assert!(total <= self.bench.settings.bytes_max || count == 1, "{total} bytes");
+        for stream in Stream::ALL {
+            let (lane, shown) = (&mut self.lanes[stream as usize], status.stream(stream));
+            let batches = self.bench.all(&store, stream);
+            assert_eq!(batches.len() as u64, shown.batches);
+            let bytes: u64 = batches.iter().map(|b| footprint(b.payload().len() as u64)).sum();
+            assert_eq!(bytes, shown.bytes);
+            let lo = batches.first().map_or(shown.seq_next, Batch::seq);
+            assert_eq!(shown.lo, lo);
+            let held: Vec<i64> = batches.iter().flat_map(numbers).collect();
+            assert_eq!(held.len() as u64, shown.readings);
+            // What is missing at the front was dropped; what is behind the batches is open.
+            let gone =
+                held.first().map_or(lane.live.len() - shown.readings_open as usize, |first| {
+                    lane.live.iter().position(|n| n == first).unwrap()
+                });
+            lane.dropped += lane.live.drain(..gone).count() as u64;
+            assert_eq!(lane.dropped, shown.dropped, "{stream:?}");
+            assert_eq!(lane.live[..held.len()], held, "{stream:?}");
+            assert_eq!((lane.live.len() - held.len()) as u64, shown.readings_open);
+            lane.batches.retain(|seq, _| *seq >= lo);
+            for batch in batches {
+                let entry = (numbers(&batch), batch.payload().clone());
+                let known = lane.batches.entry(batch.seq()).or_insert_with(|| {
+                    assert!(batch.seq() > lane.highest, "a sequence number came again");
+                    entry.clone()
+                });
+                assert_eq!(*known, entry, "the same key stands for other bytes");
+                lane.highest = lane.highest.max(batch.seq());
+                let header = header(&batch);
+                assert_eq!((header.sequence, header.readings), (batch.seq(), batch.readings()));
+                assert!(header.lowest_held <= batch.seq() && header.dropped <= lane.dropped);
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn the_first_readings_after_a_start_are_sealed_without_waiting_for_the_commit_time() {
+    let bench = Bench::new();
+    let (store, _thread) = bench.try_open().unwrap();
+    let mut sealed = store.sealed();
+    bench.append(&store, Stream::Data, 1..4);
+    // The commit time is an hour: only the exception can wake this.
+    bench.runtime.block_on(sealed.changed()).unwrap();
+    assert_eq!(bench.numbers(&store, Stream::Data), [1, 2, 3]);
+}
+
+#[test]
+fn a_crash_before_the_seal_loses_nothing_that_was_committed() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..2001);
+    bench.flush(&store, false).unwrap();
+    bench.append(&store, Stream::Data, 2001..2101);
+    bench.flush(&store, false).unwrap();
+    bench.append(&store, Stream::Data, 9000..9001);
+    assert_eq!(store.status().stream(Stream::Data).readings_open, 2100);
+    thread.abandon();
+    let (store, _thread) = bench.open();
+    assert_eq!(bench.numbers(&store, Stream::Data), (1..2101).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_chunk_of_many_slots_survives_a_crash() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    // Noise, which no compression makes smaller than a few slots.
+    let wanted: BTreeSet<i64> =
+        (1..5001_i64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64) >> 24).collect();
+    let group = |n: &i64| Group { at: START, ..bench.group(Stream::Data, &[*n]) };
+    wanted.iter().for_each(|n| store.append(group(n)));
+    bench.flush(&store, false).unwrap();
+    thread.abandon();
+    let conn = rusqlite::Connection::open(bench.path()).unwrap();
+    let slots: i64 = conn.query_row("SELECT count(*) FROM slot", [], |r| r.get(0)).unwrap();
+    assert!(slots > 4, "{slots} slots");
+    drop(conn);
+    let (store, _thread) = bench.open();
+    assert_eq!(bench.numbers(&store, Stream::Data).into_iter().collect::<BTreeSet<_>>(), wanted);
+}
+
+#[test]
+fn every_kind_of_value_survives_a_crash_before_its_seal() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    let sample = |value| Sample { value: Ok(value), quality: crate::reading::Quality::Uncertain };
+    let samples = vec![
+        sample(Value::Bool(true)),
+        Sample::good(Value::from_f64(-20.05).unwrap()),
+        Sample::good(Value::Float(1.0 / 3.0)),
+        Sample::good(Value::from_text("ä".repeat(9000).as_str())),
+        Sample::none(crate::reading::NoData::Timeout),
+    ];
+    let points = (0..5).map(|n| {
+        let mut info = PointInfo::new("d", &format!("p{n}"), "Cel");
+        info.src = Some("holding 1".into());
+        bench.points.intern(info).unwrap()
+    });
+    let points: Arc<[PointId]> = points.collect();
+    store.append(Group { stream: Stream::Event, at: START, points, samples: samples.clone() });
+    bench.flush(&store, false).unwrap();
+    thread.abandon();
+    // Another process: other ids for the same names.
+    let bench = Bench { points: Arc::default(), ..bench };
+    bench.points.intern(PointInfo::new("other", "x", "")).unwrap();
+    let (store, _thread) = bench.try_open().unwrap();
+    bench.flush(&store, false).unwrap();
+    let batch = &bench.all(&store, Stream::Event)[0];
+    let decoded = decode(batch.payload()).unwrap();
+    let mut found = Vec::new();
+    decoded.rows(|row| found.push((row.value.map(Value::from), row.q)));
+    let wanted: Vec<_> = samples.into_iter().map(|s| (s.value.clone().ok(), s.mark())).collect();
+    for sample in wanted {
+        assert!(found.contains(&sample), "{sample:?} is missing");
+    }
+    assert_eq!(found.len(), 5);
+}
+
+#[test]
+fn sequence_lowest_held_and_dropped_stand_in_the_envelope() {
+    let mut bench = Bench::new();
+    bench.settings.bytes_max = 3 * footprint(180);
+    let (store, _thread) = bench.open();
+    for n in 1..=5 {
+        bench.append(&store, Stream::Data, n..n + 1);
+        bench.flush(&store, true).unwrap();
+    }
+    let found: Vec<_> = bench
+        .all(&store, Stream::Data)
+        .iter()
+        .map(header)
+        .map(|h| (h.sequence, h.lowest_held, h.dropped))
+        .collect();
+    let status = store.status();
+    assert_eq!(status.stream(Stream::Own).batches, 1, "data is dropped before our own metrics");
+    assert_eq!(found.last().unwrap().0, 5);
+    let dropped = status.stream(Stream::Data).dropped;
+    assert!(dropped > 0);
+    assert_eq!(found.len() as u64 + dropped, 5);
+    assert!(found.iter().all(|(seq, lo, _)| lo <= seq));
+    assert!(found.last().unwrap().2 >= dropped - 1);
+    assert!(bench.says("FG-B03"));
+}
+
+#[test]
+fn events_are_dropped_last_of_all() {
+    let mut bench = Bench::new();
+    bench.settings.bytes_max = 2 * footprint(180);
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Event, 1..2);
+    bench.flush(&store, true).unwrap();
+    for n in 2..9 {
+        bench.append(&store, Stream::Data, n..n + 1);
+        bench.flush(&store, true).unwrap();
+    }
+    assert_eq!(bench.numbers(&store, Stream::Event), [1]);
+    assert!(store.status().stream(Stream::Data).dropped >= 6);
+}
+
+#[test]
+fn batches_older_than_keep_are_dropped_but_never_by_a_clock_that_jumps_back() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..11);
+    bench.flush(&store, true).unwrap();
+    // Back before the program was written, as a board without a battery wakes up.
+    bench.clock.set(UnixMillis(60_000));
+    bench.append(&store, Stream::Data, 11..21);
+    bench.flush(&store, true).unwrap();
+    thread.close();
+    let (store, thread) = bench.open();
+    assert_eq!(bench.numbers(&store, Stream::Data).len(), 20);
+    assert_eq!(header(&bench.all(&store, Stream::Data)[1]).clock, 0);
+    thread.close();
+    bench.clock.set(UnixMillis(START.0 + 86_400_000 + 1000));
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Data, 21..22);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(store.status().stream(Stream::Data).dropped, 10);
+    assert_eq!(bench.numbers(&store, Stream::Data), (11..22).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_dropped_in_flight_and_then_acknowledged_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.settings.bytes_max = 2 * footprint(180);
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..2);
+    bench.flush(&store, true).unwrap();
+    let flying = bench.all(&store, Stream::Data).remove(0);
+    for n in 2..6 {
+        bench.append(&store, Stream::Data, n..n + 1);
+        bench.flush(&store, true).unwrap();
+    }
+    let before = store.status();
+    assert!(before.stream(Stream::Data).lo > flying.seq());
+    store.acknowledge(Stream::Data, flying.seq());
+    store.acknowledge(Stream::Data, 0);
+    store.acknowledge(Stream::Event, u64::MAX);
+    bench.flush(&store, false).unwrap();
+    assert_eq!(store.status().streams, before.streams);
+}
+
+#[test]
+fn an_acknowledged_batch_is_not_handed_out_again_before_its_commit() {
+    let bench = Bench::new();
+    let (store, _thread) = bench.open();
+    for n in 1..4 {
+        bench.append(&store, Stream::Data, n..n + 1);
+        bench.flush(&store, true).unwrap();
+    }
+    store.acknowledge(Stream::Data, 2);
+    let seqs: Vec<_> = bench.all(&store, Stream::Data).iter().map(Batch::seq).collect();
+    assert_eq!(seqs, [1, 3]);
+    assert_eq!(store.status().stream(Stream::Data).batches, 3);
+}
+
+#[test]
+fn more_readings_than_a_batch_holds_become_several_in_one_commit() {
+    let mut bench = Bench::new();
+    bench.settings.seal.readings_max = 100;
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..1051);
+    bench.flush(&store, false).unwrap();
+    let status = store.status();
+    assert_eq!(status.stream(Stream::Data).batches, 10);
+    assert_eq!(status.stream(Stream::Data).readings_open, 50);
+    assert_eq!(bench.numbers(&store, Stream::Data), (1..1001).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_never_grows_over_its_byte_limit() {
+    let mut bench = Bench::new();
+    bench.settings.seal.bytes_max = 4096;
+    let (store, _thread) = bench.open();
+    for n in 1..200 {
+        let mut group = bench.group(Stream::Data, &[n]);
+        group.samples[0] = Sample::good(Value::from_text(&format!("{n}").repeat(100)));
+        store.append(group);
+    }
+    bench.flush(&store, true).unwrap();
+    let batches = bench.all(&store, Stream::Data);
+    assert!(batches.len() > 5);
+    assert!(batches.iter().all(|batch| batch.payload().len() <= 4096));
+    assert_eq!(batches.iter().map(Batch::readings).sum::<u64>(), 199);
+}
+
+#[test]
+fn a_full_disk_keeps_readings_in_memory_and_heals_by_itself() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    let pages = pages(bench.path());
+    store.0.faults.pages_max.store(pages + 2, Ordering::Relaxed);
+    bench.append(&store, Stream::Data, 1..20_001);
+    assert_eq!(bench.flush(&store, true), Err(StoreError::Refused(Trouble::Full)));
+    assert_eq!(store.status().health, Health::Refused(Trouble::Full));
+    assert_eq!(store.status().uncommitted, 20_000);
+    assert!(bench.says("FG-B01"));
+    bench.append(&store, Stream::Data, 20_001..20_011);
+    assert_eq!(bench.flush(&store, true), Err(StoreError::Refused(Trouble::Full)));
+    assert_eq!(bench.events.standing().len(), 1, "told once");
+    store.0.faults.pages_max.store(0, Ordering::Relaxed);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(store.status().health, Health::Good);
+    assert!(!bench.says("FG-B01"));
+    assert_eq!(bench.numbers(&store, Stream::Data), (1..20_011).collect::<Vec<_>>());
+    assert_eq!(thread.close(), 0);
+}
+
+#[test]
+fn a_full_disk_takes_acknowledgements_and_goes_on_with_the_room_they_make() {
+    let bench = Bench::new();
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..40_001);
+    bench.flush(&store, true).unwrap();
+    store.0.faults.pages_max.store(pages(bench.path()), Ordering::Relaxed);
+    bench.append(&store, Stream::Data, 40_001..70_001);
+    assert!(bench.flush(&store, true).is_err());
+    store.acknowledge(Stream::Data, 1);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(bench.numbers(&store, Stream::Data), (40_001..70_001).collect::<Vec<_>>());
+}
+
+#[test]
+fn readings_beyond_the_memory_bound_are_dropped_oldest_first_and_counted_exactly() {
+    let bench = Bench::new();
+    let (store, _thread) = bench.open();
+    let pages = pages(bench.path());
+    store.0.faults.pages_max.store(pages, Ordering::Relaxed);
+    bench.append(&store, Stream::Event, 1..2);
+    let most = crate::limits::READINGS_UNCOMMITTED_MAX as i64;
+    let block: Vec<i64> = (0..1000).collect();
+    for _ in 0..most / 1000 + 7 {
+        store.append(bench.group(Stream::Data, &block));
+    }
+    assert!(bench.flush(&store, true).is_err());
+    assert!(bench.says("FG-B05"));
+    store.0.faults.pages_max.store(0, Ordering::Relaxed);
+    bench.flush(&store, true).unwrap();
+    let status = store.status();
+    let data = status.stream(Stream::Data);
+    assert_eq!(data.dropped, 8000, "the event takes room for one, so one block more");
+    assert_eq!(data.readings + data.dropped, most as u64 + 7000);
+    assert_eq!(status.stream(Stream::Event).readings, 1);
+    bench.append(&store, Stream::Data, 1..2);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(header(bench.all(&store, Stream::Data).last().unwrap()).dropped, 8000);
+}
+
+#[test]
+fn a_commit_that_says_it_failed_but_landed_is_not_written_twice() {
+    let bench = Bench::new();
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..101);
+    store.0.faults.lie.store(true, Ordering::Relaxed);
+    assert_eq!(bench.flush(&store, true), Err(StoreError::Refused(Trouble::Failing)));
+    bench.append(&store, Stream::Data, 101..151);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(bench.numbers(&store, Stream::Data), (1..151).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_flipped_bit_in_a_batch_sets_that_batch_aside_and_stops_nothing() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    for n in 1..4 {
+        bench.append(&store, Stream::Data, n..n + 1);
+        bench.flush(&store, true).unwrap();
+    }
+    thread.close();
+    bench.sql(
+        "UPDATE batch SET payload =
+               CAST(substr(payload, 1, 9) || x'ff' || substr(payload, 11) AS BLOB)
+               WHERE id = 2",
+    );
+    let (store, _thread) = bench.open();
+    assert_eq!(bench.numbers(&store, Stream::Data), [1, 3]);
+    let status = store.status();
+    assert_eq!(status.stream(Stream::Data).damaged, 1);
+    assert_eq!(status.stream(Stream::Data).batches, 2);
+    assert!(bench.says("FG-B04"));
+}
+
+#[test]
+fn a_flipped_bit_in_committed_readings_costs_only_those() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..11);
+    bench.flush(&store, false).unwrap();
+    bench.append(&store, Stream::Data, 11..21);
+    bench.flush(&store, false).unwrap();
+    thread.abandon();
+    bench.sql(
+        "UPDATE slot SET body =
+               CAST(substr(body, 1, 29) || x'00' || substr(body, 31) AS BLOB)
+               WHERE id = (SELECT min(id) FROM slot)",
+    );
+    let (store, _thread) = bench.open();
+    let found = bench.numbers(&store, Stream::Data);
+    assert!(found == (1..11).collect::<Vec<_>>() || found == (11..21).collect::<Vec<_>>());
+    assert_eq!(store.status().damaged_chunks, 1);
+    bench.append(&store, Stream::Data, 21..31);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(bench.numbers(&store, Stream::Data).len(), 20);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_moved_aside_and_work_goes_on() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path().parent().unwrap()).unwrap();
+    std::fs::write(bench.path(), "not a database, but a letter of some length".repeat(300))
+        .unwrap();
+    let (store, thread) = bench.open();
+    let first = store.status().epoch;
+    assert!(bench.says("FG-B02"));
+    thread.close();
+    std::fs::write(bench.path(), [7; 9000]).unwrap();
+    let (store, _thread) = bench.open();
+    assert!(store.status().epoch > first, "the clock stands, the epoch must not");
+    assert_eq!(bench.numbers(&store, Stream::Own), [0]);
+    let aside = |n| bench.folder.path().join(format!("deeper/buffer.db.damaged-{n}"));
+    assert!(aside(1).exists() && aside(2).exists());
+    assert_eq!(std::fs::read(aside(2)).unwrap(), [7; 9000]);
+}
+
+#[test]
+fn a_truncated_database_never_prevents_a_start() {
+    for keep in [1, 100, 4096, 5000, 8192, 20_000] {
+        let bench = Bench::new();
+        let (store, thread) = bench.open();
+        bench.append(&store, Stream::Data, 1..20_001);
+        bench.flush(&store, true).unwrap();
+        thread.close();
+        let file = std::fs::OpenOptions::new().write(true).open(bench.path()).unwrap();
+        file.set_len(keep).unwrap();
+        let (store, _thread) = bench.try_open().unwrap();
+        // What is missing may show only when it is read; the second answer is from a sound store.
+        let _ = bench.runtime.block_on(store.next(Stream::Data, 0, 10));
+        bench.append(&store, Stream::Data, 1..2);
+        while bench.flush(&store, true).is_err() {}
+        assert!(bench.numbers(&store, Stream::Data).contains(&1), "cut to {keep}");
+    }
+}
+
+#[test]
+fn damage_that_shows_only_at_work_moves_the_store_aside_and_work_goes_on() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..40_001);
+    bench.flush(&store, true).unwrap();
+    let epoch = store.status().epoch;
+    thread.close();
+    // The leaf of the `batch` table becomes noise; nothing reads it at a start.
+    let conn = rusqlite::Connection::open(bench.path()).unwrap();
+    let root: u64 = conn
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'batch'", [], |r| r.get(0))
+        .map(|page: i64| page.unsigned_abs())
+        .unwrap();
+    drop(conn);
+    let mut bytes = std::fs::read(bench.path()).unwrap();
+    bytes[(root as usize - 1) * 4096..root as usize * 4096].fill(0xa5);
+    std::fs::write(bench.path(), bytes).unwrap();
+    let (store, _thread) = bench.try_open().unwrap();
+    bench.append(&store, Stream::Data, 1..11);
+    while bench.flush(&store, true).is_err() {}
+    assert_eq!(bench.numbers(&store, Stream::Data), (1..11).collect::<Vec<_>>());
+    assert!(store.status().epoch > epoch);
+    assert!(bench.says("FG-B02") && !bench.says("FG-B01"));
+}
+
+#[test]
+fn a_later_layout_is_refused_with_a_sentence_and_left_alone() {
+    let bench = Bench::new();
+    bench.open().1.close();
+    bench.sql("PRAGMA user_version = 99");
+    let before = std::fs::read(bench.path()).unwrap();
+    let error = bench.try_open().err().unwrap();
+    assert_eq!(error.exit(), crate::error::Exit::Misconfigured);
+    assert!(error.to_string().contains("has layout 99, later than this version's"), "{error}");
+    assert_eq!(inspect(bench.path()).unwrap_err(), error);
+    assert_eq!(std::fs::read(bench.path()).unwrap(), before);
+}
+
+#[test]
+fn another_programs_database_is_refused_and_left_alone() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path().parent().unwrap()).unwrap();
+    bench.sql("CREATE TABLE songs (title TEXT); INSERT INTO songs VALUES ('one')");
+    let before = std::fs::read(bench.path()).unwrap();
+    let error = bench.try_open().err().unwrap();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    assert_eq!(std::fs::read(bench.path()).unwrap(), before);
+}
+
+#[test]
+fn a_second_daemon_is_refused_by_the_first_ones_number() {
+    let bench = Bench::new();
+    let (_store, thread) = bench.open();
+    let error = bench.try_open().err().unwrap();
+    assert_eq!(error, OpenError::Held { path: bench.path().into(), pid: Some(std::process::id()) });
+    thread.close();
+    bench.try_open().unwrap();
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_in_words() {
+    let mut bench = Bench::new();
+    std::fs::write(bench.folder.path().join("file"), "").unwrap();
+    bench.settings.path = bench.folder.path().join("file/buffer.db");
+    let error = bench.try_open().err().unwrap();
+    assert!(matches!(error, OpenError::Unusable { trouble: Trouble::Missing, .. }));
+    assert!(!error.to_string().contains("os error"), "{error}");
+}
+
+#[test]
+fn inspect_agrees_with_the_daemon_beside_it_and_after_it() {
+    let bench = Bench::new();
+    assert!(matches!(inspect(bench.path()), Err(OpenError::Missing { .. })));
+    let (store, thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..101);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(inspect(bench.path()).unwrap(), store.status());
+    thread.close();
+    let after = inspect(bench.path()).unwrap();
+    assert_eq!(after.streams, store.status().streams);
+    assert_eq!(store.status().health, Health::Ended);
+}
+
+#[test]
+fn an_ended_store_answers_that_it_ended() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    thread.close();
+    assert_eq!(bench.flush(&store, false), Err(StoreError::Ended));
+    assert_eq!(bench.runtime.block_on(store.next(Stream::Data, 0, 1)), Err(StoreError::Ended));
+}
+
+#[test]
+fn a_new_store_on_a_board_without_the_time_has_an_epoch_of_its_own() {
+    let mut epochs = BTreeSet::new();
+    for _ in 0..4 {
+        let bench = Bench::new();
+        bench.clock.set(UnixMillis(5000));
+        let (store, _thread) = bench.try_open().unwrap();
+        epochs.insert(store.status().epoch);
+    }
+    assert_eq!(epochs.len(), 4);
+}
+
+#[test]
+fn names_that_nothing_refers_to_are_forgotten_when_there_are_many() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open();
+    let names = i64::try_from(crate::limits::SERIES_ORPHANS_MAX).unwrap() + 10;
+    for n in 0..names {
+        let info = PointInfo::new("device", &format!("point-{n}"), "");
+        let points = [bench.points.intern(info).unwrap()].into();
+        store.append(Group { points, ..bench.group(Stream::Data, &[n]) });
+    }
+    bench.flush(&store, false).unwrap();
+    thread.close();
+    let bench = Bench { points: Arc::default(), ..bench };
+    bench.points.intern(PointInfo::new("meter", "count", "1")).unwrap();
+    // The first start still needs them for what is open; the second does not.
+    bench.open().1.close();
+    let bench = Bench { points: Arc::default(), ..bench };
+    bench.points.intern(PointInfo::new("meter", "count", "1")).unwrap();
+    let (store, thread) = bench.open();
+    bench.flush(&store, false).unwrap();
+    thread.close();
+    let conn = rusqlite::Connection::open(bench.path()).unwrap();
+    let left: i64 = conn.query_row("SELECT count(*) FROM series", [], |r| r.get(0)).unwrap();
+    assert!(left < 5, "{left} names left");
+}
+
+fn pages(path: &Path) -> u32 {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    conn.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap()
+}
+
+#[test]
+fn every_refusal_reads_as_a_sentence_about_the_buffer() {
+    for trouble in [Trouble::Full, Trouble::ReadOnly, Trouble::Failing, Trouble::Odd] {
+        let text = buffer::refused(Path::new("/b.db"), trouble.words()).to_string();
+        assert!(
+            text.starts_with("FG-B01  buffer /b.db cannot be written: the d")
+                || text.contains("the file system is read-only"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,348 @@
+//! The store's thread: the only one that writes. It sleeps until a commit is due, commits everything
+//! that waits in one transaction, and keeps what the disk refuses until the disk takes it.
+//!
+//! After an error nothing in memory is trusted but the readings themselves. The connection is
+//! thrown away and the file read anew. After a failed write or sync the log is first emptied into
+//! the database, because the kernel may have forgotten pages that it could not write: only pages
+//! written again are pages on disk. A transaction whose commit failed may still be there; its
+//! ordinal tells, so nothing is written twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::events::{Events, buffer};
+use crate::limits;
+use crate::reading::{Points, Stream};
+use crate::store::disk::{Around, Disk, Outcome, Work};
+use crate::store::file::{self, Lock};
+use crate::store::intake::{Call, Request, Stop};
+use crate::store::schema::{self, Kind};
+use crate::store::settings::Settings;
+use crate::store::status::{Health, Status, StreamStatus};
+use crate::store::trouble::{OpenError, StoreError, Trouble};
+use crate::store::{Batch, Shared};
+
+/// After this long without a drop, dropping is over.
+const DROPPING_OVER_AFTER: Duration = Duration::from_secs(600);
+
+/// See the file's head.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    settings: Settings,
+    points: Arc<Points>,
+    clock: Arc<dyn Clock>,
+    events: Events,
+    lock: Lock,
+    /// `None` while the disk refuses.
+    disk: Option<Disk>,
+    /// What was taken from the intake and is not known to be on disk.
+    work: Work,
+    /// The disk's ordinal before a commit that failed: a higher one in the file means it is there.
+    undecided: Option<u64>,
+    refused: Option<Refused>,
+    next_commit: Instant,
+    dropped_at: Option<Instant>,
+}
+
+/// The disk refuses since a while.
+#[derive(Clone, Copy)]
+struct Refused {
+    trouble: Trouble,
+    delay: Duration,
+}
+
+impl Writer {
+    /// Opens the store, on the caller's thread, so that its errors are known before anything runs.
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        settings: Settings,
+        points: Arc<Points>,
+        clock: Arc<dyn Clock>,
+        events: Events,
+    ) -> Result<Self, OpenError> {
+        let lock = Lock::take(&settings.path)?;
+        let commit = settings.commit.max(limits::COMMIT_TIME_MIN);
+        let settings = Settings { commit, ..settings };
+        let mut writer = Self {
+            shared,
+            settings,
+            points,
+            clock,
+            events,
+            lock,
+            disk: None,
+            work: Work::default(),
+            undecided: None,
+            refused: None,
+            next_commit: Instant::now(),
+            dropped_at: None,
+        };
+        writer.disk = Some(writer.open_disk(false)?);
+        writer.publish(Outcome::default());
+        Ok(writer)
+    }
+
+    /// Opens the file, makes a new store when there is none, and moves a damaged one aside.
+    fn open_disk(&mut self, resync: bool) -> Result<Disk, OpenError> {
+        match self.try_open(resync) {
+            Err(OpenError::Unusable { trouble: Trouble::Damaged, .. }) => {
+                self.set_aside()?;
+                self.try_open(false)
+            }
+            other => other,
+        }
+    }
+
+    fn set_aside(&mut self) -> Result<(), OpenError> {
+        let path = &self.settings.path;
+        let refuse = |e| OpenError::unusable(path, Trouble::of_io(&e));
+        let aside = file::set_aside(path).map_err(refuse)?;
+        self.events.raise(buffer::set_aside(path, &aside));
+        self.undecided = None;
+        Ok(())
+    }
+
+    fn try_open(&mut self, resync: bool) -> Result<Disk, OpenError> {
+        let path = self.settings.path.clone();
+        let refuse = |e: rusqlite::Error| OpenError::unusable(&path, Trouble::of(&e));
+        let (conn, kind) = schema::connect(&path).map_err(refuse)?;
+        match kind {
+            Kind::Newer(version) => return Err(OpenError::Newer { path, version }),
+            Kind::Foreign => return Err(OpenError::Foreign { path }),
+            Kind::Ours => {}
+            Kind::Empty => {
+                let epoch = self.lock.next_epoch(&path, &*self.clock);
+                let io = |e| OpenError::unusable(&path, Trouble::of_io(&e));
+                self.lock.remember(epoch).map_err(io)?;
+                schema::prepare(&conn)
+                    .and_then(|()| schema::create(&conn, epoch))
+                    .map_err(refuse)?;
+            }
+        }
+        if resync && !schema::checkpoint(&conn).map_err(refuse)? {
+            return Err(OpenError::unusable(&path, Trouble::Busy));
+        }
+        let disk = Disk::load(conn, &self.points, self.clock.now()).map_err(refuse)?;
+        self.lock
+            .remember_if_new(disk.epoch)
+            .map_err(|e| OpenError::unusable(&path, Trouble::of_io(&e)))?;
+        if disk.damaged > 0 {
+            self.events.raise(buffer::rows_damaged(&path, "committed readings", disk.damaged));
+        }
+        Ok(disk)
+    }
+
+    /// Runs until asked to stop. What an earlier process committed and did not seal is sealed first.
+    pub(super) fn run(mut self) {
+        let leftover = self.disk.as_ref().is_some_and(Disk::has_open);
+        if leftover {
+            let _ = self.step(true);
+        }
+        loop {
+            let call = self.shared.intake.wait(self.next_commit, self.refused.is_some());
+            match self.answer(call) {
+                None => {}
+                Some(Stop::Flush) => break,
+                #[cfg(test)]
+                Some(Stop::Abandon) => return,
+            }
+        }
+        let _ = self.step(false);
+        if let Some(Err(error)) = self.disk.take().map(Disk::finish) {
+            self.events.raise(buffer::refused(&self.settings.path, Trouble::of(&error).words()));
+        }
+    }
+
+    fn answer(&mut self, call: Call) -> Option<Stop> {
+        self.shared.intake.take_acknowledged(&mut self.work);
+        let mut flushes: Vec<oneshot::Sender<_>> = Vec::new();
+        let mut seal = call.first;
+        for request in call.requests {
+            match request {
+                Request::Next { stream, after, count, reply } => {
+                    let _ = reply.send(self.next(stream, after, count));
+                }
+                Request::Flush { seal: now, reply } => {
+                    seal |= now;
+                    flushes.push(reply);
+                }
+            }
+        }
+        if call.stop.is_some() {
+            flushes.clear();
+            return call.stop;
+        }
+        let due = Instant::now() >= self.next_commit;
+        if due || seal || call.pressed || !flushes.is_empty() {
+            let done = self.step(seal);
+            for reply in flushes {
+                let _ = reply.send(done);
+            }
+        }
+        None
+    }
+
+    fn next(&mut self, stream: Stream, after: u64, count: usize) -> Result<Vec<Batch>, StoreError> {
+        let Some(disk) = &mut self.disk else {
+            let trouble = self.refused.map_or(Trouble::Odd, |refused| refused.trouble);
+            return Err(StoreError::Refused(trouble));
+        };
+        let acknowledged = &self.work.acknowledged;
+        match disk.next(stream, after, count, acknowledged, self.clock.now()) {
+            Ok((batches, damaged)) => {
+                if damaged > 0 {
+                    let notice = buffer::rows_damaged(&self.settings.path, "batches", damaged);
+                    self.events.raise(notice);
+                    self.publish(Outcome::default());
+                }
+                Ok(batches)
+            }
+            Err(error) => {
+                self.next_commit = Instant::now();
+                Err(StoreError::Refused(self.fail(&error)))
+            }
+        }
+    }
+
+    /// One commit, with everything that belongs to it. An error means that nothing is known to be
+    /// on disk; it is tried again by itself.
+    fn step(&mut self, seal: bool) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let again = !self.work.is_settled();
+        if !again {
+            self.shared.intake.take(&mut self.work);
+        }
+        let mut done = self.try_step(seal, started);
+        if again && done.is_ok() {
+            // What the disk refused before is there; now what came since.
+            self.shared.intake.take(&mut self.work);
+            done = self.try_step(seal, started);
+        }
+        self.next_commit = match (&done, &mut self.refused) {
+            (Err(_), Some(refused)) => {
+                let delay = refused.delay;
+                refused.delay = (delay * 2).min(limits::DISK_RETRY_DELAY_MAX);
+                Instant::now() + delay
+            }
+            _ => started + self.settings.commit,
+        };
+        done.map_err(StoreError::Refused)
+    }
+
+    fn try_step(&mut self, seal: bool, now: Instant) -> Result<(), Trouble> {
+        if self.disk.is_none() {
+            self.reopen()?;
+        }
+        let Some(disk) = &mut self.disk else { return Err(Trouble::Odd) };
+        let idle = self.work.is_empty() && !(seal && disk.has_open());
+        if idle && !disk.is_due(&self.settings, now) {
+            return disk.tidy(&self.points).map_err(|error| self.fail(&error));
+        }
+        let around = Around {
+            settings: &self.settings,
+            points: &self.points,
+            clock: &*self.clock,
+            now,
+            seal,
+        };
+        if self.refused.is_some_and(|refused| refused.trouble == Trouble::Full) {
+            // What was acknowledged gives room to what waits.
+            let free = Work {
+                acknowledged: std::mem::take(&mut self.work.acknowledged),
+                ..Work::default()
+            };
+            if let Err(error) = disk.commit(&free, &Around { seal: false, ..around }) {
+                self.work.acknowledged = free.acknowledged;
+                return Err(self.fail(&error));
+            }
+        }
+        let before = disk.ordinal;
+        #[cfg(test)]
+        self.shared.faults.arm(disk);
+        match disk.commit(&self.work, &around).and_then(|outcome| self.shared.fault(outcome)) {
+            Ok(outcome) => {
+                let tidied = if outcome.looked_around { disk.tidy(&self.points) } else { Ok(()) };
+                self.committed(outcome);
+                tidied.map_err(|error| self.fail(&error))
+            }
+            Err(error) => {
+                self.undecided = Some(before);
+                Err(self.fail(&error))
+            }
+        }
+    }
+
+    fn committed(&mut self, outcome: Outcome) {
+        self.work = Work::default();
+        self.shared.intake.committed();
+        let path = &self.settings.path;
+        if self.refused.take().is_some() {
+            self.events.clear(&buffer::REFUSED, &buffer::subject(path), "takes readings again");
+        }
+        self.publish(outcome);
+    }
+
+    /// Throws the connection away and says why, once.
+    fn fail(&mut self, error: &rusqlite::Error) -> Trouble {
+        self.disk = None;
+        let trouble = Trouble::of(error);
+        tracing::debug!("the store's database failed: {error}");
+        self.refuse(trouble)
+    }
+
+    fn refuse(&mut self, trouble: Trouble) -> Trouble {
+        let delay = self.refused.map_or(limits::DISK_RETRY_DELAY_MIN, |refused| refused.delay);
+        self.refused = Some(Refused { trouble, delay });
+        self.events.raise(buffer::refused(&self.settings.path, trouble.words()));
+        let lost = self.shared.intake.dropped() + self.work.dropped.iter().sum::<u64>();
+        if lost > 0 {
+            self.events.raise(buffer::overflow(&self.settings.path));
+        }
+        self.shared.set_health(Health::Refused(trouble));
+        trouble
+    }
+
+    fn reopen(&mut self) -> Result<(), Trouble> {
+        if self.refused.is_some_and(|refused| refused.trouble == Trouble::Damaged) {
+            // It opened before and may open again, but what it holds cannot be worked with.
+            self.set_aside().map_err(|error| self.refuse(error.trouble()))?;
+        }
+        let resync = self.refused.is_some_and(|refused| refused.trouble != Trouble::Full);
+        let disk = self.open_disk(resync).map_err(|error| self.refuse(error.trouble()))?;
+        if self.undecided.take().is_some_and(|before| disk.ordinal > before) {
+            self.work = Work::default();
+            self.shared.intake.committed();
+        }
+        self.disk = Some(disk);
+        Ok(())
+    }
+
+    /// Shows the new state, wakes the uplink, and tells what the quota did.
+    fn publish(&mut self, outcome: Outcome) {
+        let Some(disk) = &self.disk else { return };
+        let mut status = Status {
+            epoch: disk.epoch,
+            damaged_chunks: disk.damaged,
+            health: self.refused.map_or(Health::Good, |refused| Health::Refused(refused.trouble)),
+            ..Status::default()
+        };
+        for lane in &disk.lanes {
+            // A failure to look shows up at the next commit.
+            let oldest = disk.oldest(lane.stream).ok().flatten();
+            status.streams[lane.stream as usize] = StreamStatus::of(lane, oldest);
+        }
+        self.shared.show(status, outcome.sealed);
+        let path = &self.settings.path;
+        let over = |at: Instant| at.elapsed() > DROPPING_OVER_AFTER;
+        if outcome.dropped.batches > 0 {
+            self.dropped_at = Some(Instant::now());
+            self.events.raise(buffer::dropping(path, outcome.dropped.readings));
+        } else if self.dropped_at.is_some_and(over) {
+            self.dropped_at = None;
+            self.events.clear(&buffer::DROPPING, &buffer::subject(path), "drops nothing any more");
+        }
+    }
+}
