@@ -133,6 +133,38 @@ pub const SERIAL_FRAME_BYTES_MAX: usize = 64 * 1024;
 pub const MODBUS_REGISTERS_MAX: u16 = 125;
 /// Bits in one Modbus read: FC 1 and 2 (same, section 6.1).
 pub const MODBUS_BITS_MAX: u16 = 2000;
+/// Failed cycles after which a Modbus device is probed now and then instead of polled.
+pub const MODBUS_FAILURES_MAX: u32 = 2;
+/// First pause before a device that does not answer is probed again; it doubles each time.
+pub const MODBUS_PROBE_DELAY_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause: with a timeout of 1 s, a dead device takes 3 % of its bus.
+pub const MODBUS_PROBE_DELAY_MAX: Duration = Duration::from_secs(30);
+/// Pause before registers that a device says it does not have are asked for again.
+pub const MODBUS_REFUSED_DELAY: Duration = Duration::from_secs(600);
+/// Reads that one poll may add by cutting refused ones in two; the rest waits for the next poll.
+pub const MODBUS_SPLITS_PER_POLL_MAX: usize = 16;
+/// Shortest quarantine of a serial bus after a timeout or a damaged answer: longer than a USB
+/// adapter holds bytes back (16 ms) and than operating systems pause within a frame.
+pub const MODBUS_QUARANTINE_MIN: Duration = Duration::from_millis(50);
+/// Longest quarantine: what one slow device may cost the others on its bus.
+pub const MODBUS_QUARANTINE_MAX: Duration = Duration::from_secs(2);
+/// How long after an unanswered request its answer may still turn up and is looked out for.
+pub const MODBUS_LATE_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a line that never falls silent is listened to before its poll is given up.
+pub const MODBUS_NOISE_TIME_MAX: Duration = Duration::from_secs(2);
+/// Bytes of noise after which the same is done: 64 KiB take 5.7 s at 115,200 baud, so only a
+/// network or a pseudo-terminal gets here first.
+pub const MODBUS_NOISE_BYTES_MAX: usize = 64 * 1024;
+/// First and longest pause before a vanished port or connection is opened again, jitter between.
+pub const MODBUS_REOPEN_DELAY_MIN: Duration = Duration::from_millis(250);
+/// See [`MODBUS_REOPEN_DELAY_MIN`].
+pub const MODBUS_REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Waiting for a TCP connection to a device.
+pub const MODBUS_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How much of that wait a poll shares before it reports that there is no data.
+pub const MODBUS_CONNECT_POLL_MAX: Duration = Duration::from_millis(900);
+/// First polls of a bus are spread by at most this much from one class to the next.
+pub const MODBUS_STAGGER_MAX: Duration = Duration::from_millis(20);
 
 /// Largest CoAP body assembled from blocks, bytes.
 pub const COAP_BODY_BYTES_MAX: usize = 64 * 1024;
