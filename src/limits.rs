@@ -128,6 +128,17 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.
 pub const SERIAL_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// First and longest pause before a serial port that is gone is opened again: a replugged adapter
+/// takes about half a second to appear, and nobody stands in front of a cabinet for more than 5 s.
+pub const SERIAL_REOPEN_DELAY_MIN: Duration = Duration::from_millis(250);
+/// See [`SERIAL_REOPEN_DELAY_MIN`].
+pub const SERIAL_REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Frames that cannot be read become at most one group without data in this time: a line that
+/// makes noise at 115,200 baud must not fill the buffer with the fact that it does.
+pub const SERIAL_MALFORMED_EVERY: Duration = Duration::from_secs(1);
+/// Trouble on a serial line is over when it stayed away this long: a loose plug is two lines in the
+/// log, not two lines a minute.
+pub const SERIAL_TROUBLE_OVER: Duration = Duration::from_secs(60);
 
 /// Registers in one Modbus read: FC 3 and 4 (Modbus Application Protocol 1.1b3, section 6.3).
 pub const MODBUS_REGISTERS_MAX: u16 = 125;
@@ -165,6 +176,18 @@ pub const MODBUS_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 pub const MODBUS_CONNECT_POLL_MAX: Duration = Duration::from_millis(900);
 /// First polls of a bus are spread by at most this much from one class to the next.
 pub const MODBUS_STAGGER_MAX: Duration = Duration::from_millis(20);
+
+/// Devices of one Zigbee network: what a retained list of [`MQTT_PACKET_BYTES_MAX`] holds, and ten
+/// times what coordinators carry.
+pub const ZIGBEE_DEVICES_MAX: usize = 2000;
+/// Properties taken of one Zigbee device; the richest definitions have about 150.
+pub const ZIGBEE_FEATURES_MAX: usize = 256;
+/// Longest state of one Zigbee device that is read, bytes. Real ones stay below 4 KiB; parsed JSON
+/// takes up to twenty times its text.
+pub const ZIGBEE_STATE_BYTES_MAX: usize = 128 * 1024;
+/// Longest pause before the broker of a Zigbee network is dialled again. It is one client of a
+/// broker nearby, so there is no fleet to spare.
+pub const ZIGBEE_RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// Largest CoAP body assembled from blocks, bytes.
 pub const COAP_BODY_BYTES_MAX: usize = 64 * 1024;

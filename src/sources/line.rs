@@ -1,10 +1,13 @@
 //! A serial line: what `line = "9600 8N1"` means, how long a character takes on it, and how it is
 //! opened. Modbus RTU and framed serial devices share it.
 
+pub mod ports;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use ports::{PortInfo, ports};
 use tokio_serial::{DataBits, FlowControl, Parity, SerialPortBuilderExt, SerialStream, StopBits};
 
 /// Speed and character layout of a line.

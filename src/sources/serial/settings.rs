@@ -20,7 +20,8 @@ pub struct Device {
     pub parse: Parse,
     /// Its points.
     pub points: Vec<Point>,
-    /// Bytes to send to ask for a frame, and how often; `None` for devices that talk by themselves.
+    /// Bytes to send to ask for a frame, and how often (at least 10 ms); `None` for devices that
+    /// talk by themselves.
     pub ask: Option<(Vec<u8>, Duration)>,
     /// Silence after which its points are reported without data; `None` never reports.
     pub silent_after: Option<Duration>,
@@ -31,9 +32,11 @@ pub struct Device {
 pub enum Framing {
     /// Up to this mark, which is not part of the frame.
     End(Vec<u8>),
-    /// Always this many bytes. A pause of 50 characters begins a frame anew.
+    /// Always this many bytes. A pause of 50 characters, at least 50 ms, begins a frame anew; until
+    /// the first one nothing is taken, because nothing else tells where a frame begins.
     Length(usize),
-    /// Between these marks, which are not part of the frame.
+    /// Between these marks, which are not part of the frame. A start mark inside a frame begins it
+    /// anew: the end was lost.
     StartEnd(Vec<u8>, Vec<u8>),
     /// Until the line has been silent this long.
     Gap(Duration),
@@ -98,6 +101,6 @@ pub enum Form {
     Bool,
     /// Text as it stands, without blanks around it.
     Text,
-    /// Whatever it looks like: bool, number, else text. The default for JSON.
+    /// Whatever it looks like: `true` and `false`, number, else text. The default for JSON.
     Any,
 }
