@@ -235,6 +235,35 @@ pub const UNIT_BYTES_MAX: usize = 64;
 /// Longest silence of a point within its deadband: one reading in 15 minutes is 3 kB a month and
 /// shows that the point lives.
 pub const DEADBAND_SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+/// Bytes of all configuration files together: room for 30,000 points of 130 bytes. A larger file is
+/// not a configuration.
+pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Files in `conf.d`: one a device on the largest site we know, times four.
+pub const CONFIG_FILES_MAX: usize = 1000;
+/// Faults of a configuration that are told; more only say the same.
+pub const FAULTS_MAX: usize = 200;
+/// Bytes of a broken file whose syntax faults are all collected; of a larger one only the first.
+pub const CONFIG_RECOVERY_BYTES_MAX: usize = 256 * 1024;
+
+/// Shortest and longest polling interval. A Modbus TCP round trip takes about a millisecond, so ten
+/// leave a busy device room to breathe; a value read less than once a day is a task for a person.
+pub const EVERY_MIN: Duration = Duration::from_millis(10);
+/// See [`EVERY_MIN`].
+pub const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Shortest and longest wait for an answer. One character at 2400 baud takes 4.6 ms; a gateway
+/// that waits over a minute for one device starves its neighbours.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(5);
+/// See [`TIMEOUT_MIN`].
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Shortest and longest group commit. An SD card takes about 10 ms for an fsync; more than a minute
+/// at risk is not what anyone means by kept.
+pub const COMMIT_MIN: Duration = Duration::from_millis(10);
+/// See [`COMMIT_MIN`].
+pub const COMMIT_MAX: Duration = Duration::from_secs(60);
+/// Smallest buffer, bytes: two batches of the largest size and SQLite's own pages.
+pub const BUFFER_BYTES_MIN: u64 = 2 * 1024 * 1024;
+/// Largest buffer, bytes: 1 TiB, more than any board carries.
+pub const BUFFER_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 
 /// Conditions an operator is told about that may stand at the same time.
 pub const CONDITIONS_MAX: usize = 1000;

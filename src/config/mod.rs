@@ -1,1 +1,209 @@
-//! Under construction.
+//! The configuration: as typed by a human, then resolved into the settings of the rooms.
+//!
+//! Two steps. First the files become one document of spanned TOML tables: the main file and
+//! `conf.d/*.toml` beside it, sorted by name (`text`, `files`, `merge`, `template`). Then a typed
+//! reader (`reader`) walks it by the lists of [`keys`] and builds the settings (`resolve` and its
+//! siblings: `device`, `serial`, `network`). Every trouble is noted with file, line and column and
+//! reading goes on, so one pass finds all of it; a file that is no TOML is told first, because what
+//! else it means is a guess.
+//!
+//! Reading by hand instead of deriving: serde stops at the first fault, loses the place inside
+//! tagged and flattened types, and cannot tell a default from a written value. It costs the key
+//! lists, which pay for themselves as schema, documentation and spelling aid.
+//!
+//! Nothing here opens a port or a file other than the configuration's own; `check` is this code and
+//! nothing else.
+
+pub mod address;
+mod compound;
+mod device;
+pub mod fault;
+mod files;
+pub mod findings;
+pub mod keys;
+mod layer;
+mod merge;
+mod network;
+mod points;
+mod reader;
+mod resolve;
+mod scaling;
+pub mod schema;
+mod serial;
+mod template;
+pub mod text;
+mod value;
+mod via;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use crate::limits;
+use crate::sources::{coap, modbus, serial as serial_source, zigbee2mqtt};
+use crate::store;
+use crate::uplink::settings::Uplink;
+
+pub use fault::{Fault, Faults};
+pub use findings::{Origin, Setting};
+
+use files::{parse, read_conf_d, read_templates};
+use findings::{Findings, Where};
+use resolve::{Resolver, Template};
+use text::{Place, Text};
+
+/// Where the package puts the configuration.
+pub const DEFAULT_PATH: &str = "/etc/fieldgate/fieldgate.toml";
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Config {
+    /// Who this gateway is.
+    pub gateway: Gateway,
+    /// What is read: buses in the order of their first device, then everything else.
+    pub sources: Vec<SourceSettings>,
+    /// What the pipeline holds back.
+    pub deadbands: Vec<Deadband>,
+    /// Where readings are kept.
+    pub store: store::settings::Settings,
+    /// Where they go; none or one in this version.
+    pub uplinks: Vec<Uplink>,
+    /// Short hash of everything in force, eight hexadecimal digits; references to secrets are part
+    /// of it, secrets are not.
+    pub hash: Arc<str>,
+    /// What may stay, and is worth a look.
+    pub warnings: Vec<Fault>,
+    /// Every value in force with its origin, when [`Options::keep_settings`] asked for it.
+    pub settings: Vec<Setting>,
+}
+
+/// Who this gateway is.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// Topic level and MQTT client id.
+    pub name: Arc<str>,
+    /// Free label.
+    pub site: Option<String>,
+    /// Free labels.
+    pub groups: Vec<String>,
+}
+
+/// What one source is told.
+#[derive(Debug, Clone)]
+pub enum SourceSettings {
+    /// A Modbus bus.
+    Modbus(modbus::settings::Bus),
+    /// A framed serial device.
+    Serial(serial_source::settings::Device),
+    /// A zigbee2mqtt bridge.
+    Zigbee(zigbee2mqtt::settings::Bridge),
+    /// A CoAP listener.
+    CoapListener(coap::settings::Listener),
+    /// A CoAP resource.
+    CoapClient(coap::settings::Client),
+}
+
+/// A change smaller than this is not sent on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deadband {
+    /// The device.
+    pub device: Arc<str>,
+    /// Its point.
+    pub point: Arc<str>,
+    /// In the point's unit, not below 0.
+    pub band: f64,
+}
+
+/// How to load.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Keeps every value in force with its origin, for `config show`.
+    pub keep_settings: bool,
+}
+
+/// Loads the configuration from `path` and `conf.d` beside it.
+///
+/// # Errors
+/// All faults at once, sorted by file and line.
+pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
+    let findings = Findings::new(path, options.keep_settings);
+    let main = Text::read(path, limits::CONFIG_BYTES_MAX).map_err(|fault| Faults::one(*fault))?;
+    let mut texts = vec![main];
+    read_conf_d(&mut texts, &findings);
+    let roots: Vec<_> = texts.iter().map(|text| parse(text, &findings)).collect();
+    let is_sound = roots.iter().all(Option::is_some) && findings.is_clean();
+    let files: Vec<_> =
+        texts.iter().zip(&roots).filter_map(|(t, r)| Some((t, r.as_ref()?))).collect();
+
+    let template_texts = read_templates(&files, &findings);
+    let template_roots: Vec<_> = template_texts.iter().map(|text| parse(text, &findings)).collect();
+    let templates: HashMap<String, Template<'_>> = template_texts
+        .iter()
+        .zip(&template_roots)
+        .filter_map(|(text, root)| {
+            let name = text.template.as_ref()?.to_string();
+            Some((name, Template { text, table: root.as_ref()? }))
+        })
+        .collect();
+    if !is_sound {
+        // What the broken file would have defined is unknown, so everything that refers to it
+        // would be a false fault.
+        return Err(findings.finish().map_or_else(|faults| faults, |_| Faults::default()));
+    }
+
+    let document = merge::merge(&files, &findings);
+    let resolver = Resolver::new(&document, &templates, &findings);
+    let receiver = resolver.uplinks(&document);
+    let store = store_settings(&document, &findings, receiver.as_ref().map(|it| it.seal));
+    let hash: Arc<str> = findings.hash().into();
+    let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
+    sources.extend(resolver.sources);
+    let (gateway, deadbands) = (resolver.gateway, resolver.deadbands);
+    let (warnings, settings) = findings.finish()?;
+    let uplinks = receiver.map(|receiver| Uplink {
+        name: receiver.name,
+        gateway: Arc::clone(&gateway.name),
+        config_hash: Arc::clone(&hash),
+        labels: gateway.labels(),
+        broker: receiver.broker,
+    });
+    let store = store::settings::Settings {
+        gateway: Arc::clone(&gateway.name),
+        config_hash: Arc::clone(&hash),
+        ..store
+    };
+    let uplinks = uplinks.into_iter().collect();
+    Ok(Config { gateway, sources, deadbands, store, uplinks, hash, warnings, settings })
+}
+
+fn store_settings(
+    document: &merge::Document<'_>,
+    findings: &Findings,
+    seal: Option<store::settings::Seal>,
+) -> store::settings::Settings {
+    let empty = DeTable::new();
+    let nothing = Text::new("", Path::new("."), String::new());
+    let place = Place::new(&nothing, 0..0);
+    let layer = document.buffer.unwrap_or(layer::Layer { text: &nothing, table: &empty, place });
+    let table = reader::Table::new(findings, Where::table("buffer"), keys::BUFFER, layer, None);
+    table.choice("full");
+    store::settings::Settings {
+        path: table.file("path").map_or_else(PathBuf::new, |at| at.value),
+        keep: table.duration("keep"),
+        bytes_max: table.size("max"),
+        commit: table.duration("commit"),
+        seal: seal.unwrap_or(DEFAULT_SEAL),
+        gateway: "".into(),
+        config_hash: "".into(),
+    }
+}
+
+/// How batches are sealed when there is no uplink to seal them for.
+const DEFAULT_SEAL: store::settings::Seal = store::settings::Seal {
+    age_max: std::time::Duration::from_secs(10),
+    readings_max: limits::BATCH_READINGS_MAX,
+    bytes_max: limits::BATCH_BYTES_MAX,
+    coding: crate::batch::Coding::Zlib,
+};

@@ -8,6 +8,7 @@
 pub mod broker;
 pub mod buffer;
 pub mod coap;
+pub mod config;
 pub mod decode;
 pub mod gateway;
 pub mod modbus;
@@ -204,7 +205,10 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         zigbee::CODES,
         coap::CODES,
         buffer::CODES,
-        broker::CODES, decode::CODES]
+        broker::CODES,
+        config::CODES,
+        decode::CODES,
+    ]
     .into_iter()
     .flatten()
     .copied()

@@ -1,0 +1,336 @@
+//! `[source.NAME]` and `[uplink.NAME]`: brokers, bridges and CoAP.
+
+use std::time::Duration;
+
+use crate::batch::Coding;
+use crate::events::config as codes;
+use crate::mqtt::{Broker, Login, Tls};
+use crate::sources::coap::settings::{Client, Format, Listener, Mode};
+use crate::sources::zigbee2mqtt::settings::Bridge;
+use crate::store::settings::Seal;
+
+use super::fault::Fault;
+use super::findings::{Plain, Where, key_as_written};
+use super::keys;
+use super::layer::Layer;
+use super::merge::{Document, Named};
+use super::reader::Table;
+use super::resolve::Resolver;
+use super::text::Place;
+use super::value::{self, BrokerUrl};
+use super::via::{self, Via};
+use super::{Gateway, SourceSettings};
+
+/// A bridge's broker is asked this often whether it lives; it is usually on the same board.
+const BRIDGE_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// An uplink before the hash of the whole is known.
+#[derive(Debug)]
+pub struct Receiver {
+    /// Name in the configuration.
+    pub name: String,
+    /// Its broker.
+    pub broker: Broker,
+    /// How batches are sealed for it.
+    pub seal: Seal,
+}
+
+impl<'a> Resolver<'a> {
+    /// Resolves one source.
+    pub fn source(&mut self, named: &Named<'a>) {
+        let path = Where::table(&format!("source.{}", key_as_written(named.name)));
+        let written = named.layer.table.get("via").and_then(|via| via.get_ref().as_str());
+        let mut words = written.unwrap_or_default().split_whitespace();
+        let keys = match (words.next(), words.next()) {
+            (Some("coap"), Some("listen")) => keys::COAP_LISTEN,
+            (Some("coap"), _) => keys::COAP_CLIENT,
+            _ => keys::ZIGBEE,
+        };
+        let table = Table::new(self.findings, path, keys, named.layer, None);
+        let Some(at) = table.text_needed("via") else { return };
+        match via::source(at.value) {
+            Ok(Via::Zigbee(url)) => self.bridge(named, &table, url),
+            Ok(Via::CoapListen(listen)) => self.listener(named, &table, listen, at.place),
+            Ok(Via::CoapClient(url)) => self.client(named, &table, url),
+            Ok(_) => {}
+            Err(why) => {
+                let found = format!("source {} cannot be reached like this", named.name);
+                self.findings.fault(Fault::at(&codes::BAD_VALUE, at.place, found, why));
+            }
+        }
+    }
+
+    fn bridge(&mut self, named: &Named<'a>, table: &Table<'a>, url: BrokerUrl) {
+        let base = table.text("base").map_or("zigbee2mqtt", |at| at.value).to_owned();
+        if base.is_empty() || base.contains(['#', '+']) || base.ends_with('/') {
+            let place = table.raw("base").map_or(table.place(), |raw| raw.place);
+            table.bad(place, format!("base = \"{base}\" is no topic"), "base = \"zigbee2mqtt\"");
+        }
+        let mut rename = std::collections::HashMap::new();
+        for (from, to) in table.words("rename") {
+            if self.check_name("device", to) {
+                rename.insert(from.value.to_owned(), to.value.to_owned());
+            }
+        }
+        let points = table.texts("points").iter().map(|at| at.value.to_owned()).collect();
+        let client_id = format!("{}-{}", self.gateway.name, named.name);
+        let broker = broker(table, url, client_id, BRIDGE_KEEP_ALIVE);
+        let name = named.name.to_owned();
+        self.sources.push(SourceSettings::Zigbee(Bridge { name, broker, base, rename, points }));
+    }
+
+    fn listener(
+        &mut self,
+        named: &Named<'a>,
+        table: &Table<'a>,
+        listen: std::net::SocketAddr,
+        via: Place<'a>,
+    ) {
+        let taken = self.sources.iter().find_map(|source| match source {
+            SourceSettings::CoapListener(other) if other.listen == listen => Some(&other.name),
+            _ => None,
+        });
+        if let Some(other) = taken {
+            self.findings.fault(
+                Fault::at(
+                    &codes::EXCLUSIVE,
+                    via,
+                    format!("{other} and {} listen on the same port", named.name),
+                    "only one of them could",
+                )
+                .hint("another port, or one source: devices are told apart by their path"),
+            );
+        }
+        let mut allow = Vec::new();
+        for at in table.texts("allow") {
+            match via::prefix(at.value) {
+                Some(prefix) => allow.push(prefix),
+                None => table.bad(
+                    at.place,
+                    format!("{} is no address or network", Plain::Text(at.value)),
+                    "allow = [\"192.168.1.0/24\"]",
+                ),
+            }
+        }
+        let name = named.name.to_owned();
+        self.sources.push(SourceSettings::CoapListener(Listener { name, listen, allow }));
+    }
+
+    fn client(&mut self, named: &Named<'a>, table: &Table<'a>, url: String) {
+        if let Some(first) = self.device_named(named.name) {
+            self.findings.fault(
+                Fault::at(
+                    &codes::DEFINED_TWICE,
+                    named.place,
+                    format!("{} is the name of a device and of a CoAP resource", named.name),
+                    format!("the device is defined in {}", first.file_and_line()),
+                )
+                .hint("rename one of them; their points would be mixed"),
+            );
+        }
+        let last = match via::last_part(&url) {
+            last if value::name_trouble(last).is_none() => last,
+            _ => "value",
+        };
+        let point = match table.text("point") {
+            Some(at) => {
+                self.check_name("point", at);
+                self.word(at.value)
+            }
+            None => {
+                self.findings.set(&table.path, "point", Plain::Text(last), None);
+                self.word(last)
+            }
+        };
+        let client = Client {
+            name: self.word(named.name),
+            mode: self.mode(table),
+            format: match table.choice("format") {
+                Some("text") => Format::Text,
+                Some("json") => Format::Json,
+                Some("senml") => Format::Senml,
+                _ => Format::Auto,
+            },
+            point,
+            unit: self.word(table.text("unit").map_or("", |at| at.value)),
+            timeout: table.duration("timeout"),
+            url,
+        };
+        self.sources.push(SourceSettings::CoapClient(client));
+    }
+
+    fn mode(&self, table: &Table<'a>) -> Mode {
+        let every = table.duration_if_any("every");
+        let word = table.choice("mode");
+        match (word, every, table.raw("every")) {
+            (Some("observe"), _, Some(raw)) => {
+                self.findings.fault(
+                    Fault::at(
+                        &codes::EXCLUSIVE,
+                        raw.place,
+                        format!("{} is observed, so every has no meaning", table.title()),
+                        "an observed resource tells its changes by itself",
+                    )
+                    .hint("remove every, or mode = \"poll\""),
+                );
+                Mode::Observe
+            }
+            (Some("poll"), None, None) => {
+                let every = Duration::from_secs(10);
+                self.findings.set(&table.path, "every", Plain::Duration(every), None);
+                Mode::Poll(every)
+            }
+            (None, None, None) => {
+                self.findings.set(&table.path, "mode", Plain::Text("observe"), None);
+                Mode::Observe
+            }
+            (None, Some(every), _) => {
+                self.findings.set(&table.path, "mode", Plain::Text("poll"), None);
+                Mode::Poll(every)
+            }
+            (_, Some(every), _) => Mode::Poll(every),
+            _ => Mode::Observe,
+        }
+    }
+
+    /// Resolves the uplinks: this version has one.
+    pub fn uplinks(&self, document: &Document<'a>) -> Option<Receiver> {
+        for second in document.uplinks.iter().skip(1) {
+            self.findings.fault(
+                Fault::at(
+                    &codes::LATER,
+                    second.place,
+                    format!("uplink {} is a second one", second.name),
+                    "this version sends to one receiver",
+                )
+                .hint("remove one of the uplinks"),
+            );
+        }
+        let Some(named) = document.uplinks.first() else {
+            self.findings.warning(
+                Fault::of_file(
+                    &codes::NO_UPLINK,
+                    &self.findings.main_file(),
+                    "no [uplink.NAME]: readings are kept, and sent nowhere",
+                    "they are dropped when they are too old or the buffer is full",
+                )
+                .hint("[uplink.cloud] with url = \"mqtt://HOST\""),
+            );
+            return None;
+        };
+        let path = Where::table(&format!("uplink.{}", key_as_written(named.name)));
+        let table = Table::new(self.findings, path, keys::UPLINK, named.layer, None);
+        table.choice("preset");
+        table.choice("ack");
+        let keep_alive = table.duration("keep_alive");
+        if keep_alive.subsec_nanos() != 0 {
+            let place = table.raw("keep_alive").map_or(table.place(), |raw| raw.place);
+            table.bad(place, "keep_alive is not whole seconds", "keep_alive = \"60s\"");
+        }
+        let seal = seal(&table);
+        let url = table.text_needed("url")?;
+        let broker_url = match value::broker_url(url.value) {
+            Ok(broker_url) => broker_url,
+            Err(why) => {
+                let found = "url is no broker's address";
+                self.findings.fault(
+                    Fault::at(&codes::BAD_VALUE, url.place, found, why)
+                        .hint("url = \"mqtts://mqtt.example.org:8883\""),
+                );
+                return None;
+            }
+        };
+        let client_id = self.gateway.name.to_string();
+        let broker = broker(&table, broker_url, client_id, keep_alive);
+        Some(Receiver { name: named.name.to_owned(), broker, seal })
+    }
+}
+
+impl Gateway {
+    /// Returns what `meta` tells: `site` once, `group` once for each.
+    #[must_use]
+    pub fn labels(&self) -> Vec<(String, String)> {
+        let site = self.site.iter().map(|site| ("site".to_owned(), site.clone()));
+        site.chain(self.groups.iter().map(|group| ("group".to_owned(), group.clone()))).collect()
+    }
+}
+
+/// Reads `batch`, or its defaults when it is absent.
+fn seal(uplink: &Table<'_>) -> Seal {
+    let empty = toml::de::DeTable::new();
+    let place = uplink.place();
+    let nothing = Layer { text: place.text, table: &empty, place };
+    let table = match uplink.table("batch") {
+        Some(table) => table,
+        None => Table::new(uplink.findings, uplink.path_to("batch"), keys::BATCH, nothing, None),
+    };
+    Seal {
+        age_max: table.duration("max_age"),
+        readings_max: table.integer("max_readings").unwrap_or(1),
+        bytes_max: usize::try_from(table.size("max_bytes")).unwrap_or(usize::MAX),
+        coding: match table.choice("compress") {
+            Some("none") => Coding::Plain,
+            Some("zstd") => Coding::Zstd,
+            _ => Coding::Zlib,
+        },
+    }
+}
+
+/// Reads `auth` and `ca` into a broker.
+fn broker(table: &Table<'_>, url: BrokerUrl, client_id: String, keep_alive: Duration) -> Broker {
+    let ca = table.file("ca");
+    let auth = table.table("auth");
+    let (mut login, mut client) = (None, None);
+    if let Some(auth) = &auth {
+        login = needs(auth, "user", "password", |auth| {
+            let user = auth.text("user")?.value.to_owned();
+            Some(Login { user, password: auth.secret("password")? })
+        });
+        client = needs(auth, "cert", "key", |auth| {
+            Some((auth.file("cert")?.value, auth.secret("key")?))
+        });
+    }
+    if !url.tls {
+        refuse_without_tls(table, "ca");
+        if let Some(auth) = &auth {
+            refuse_without_tls(auth, "cert");
+        }
+    }
+    let tls = url.tls.then(|| Tls { ca: ca.map(|at| at.value), client });
+    Broker { host: url.host, port: url.port, tls, client_id, login, keep_alive, will: None }
+}
+
+/// Reads two keys that need each other.
+fn needs<T>(
+    table: &Table<'_>,
+    one: &str,
+    other: &str,
+    read: impl Fn(&Table<'_>) -> Option<T>,
+) -> Option<T> {
+    match (table.raw(one).is_some(), table.raw(other).is_some()) {
+        (true, true) => read(table),
+        (true, false) => {
+            table.missing(other);
+            None
+        }
+        (false, true) => {
+            table.missing(one);
+            None
+        }
+        (false, false) => None,
+    }
+}
+
+fn refuse_without_tls(table: &Table<'_>, key: &str) {
+    if let Some(raw) = table.raw(key) {
+        table.findings.fault(
+            Fault::at(
+                &codes::EXCLUSIVE,
+                raw.place,
+                format!("{key} needs TLS, but the url is mqtt://"),
+                "certificates are exchanged on an encrypted connection only",
+            )
+            .hint("mqtts:// in the url, or remove the key"),
+        );
+    }
+}
