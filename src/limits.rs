@@ -66,6 +66,17 @@ pub const BATCH_INFLATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// hundred bytes could claim billions; 20 times what any gateway seals is generous.
 pub const BATCH_DECODED_READINGS_MAX: usize = 20 * BATCH_READINGS_MAX;
 
+/// Frames, and apart from them series, that a decoder will take from one batch: each holds or names
+/// at least one reading, and a gateway seals no more readings than this. Compressed, an empty frame
+/// or series costs a few bits, so that without this bound 64 KiB could claim gigabytes.
+pub const BATCH_PARTS_MAX: usize = 2 * BATCH_READINGS_MAX;
+
+/// Words a decoder will take from one batch: a device, a point, a unit and a text for every reading.
+pub const BATCH_WORDS_MAX: usize = 4 * BATCH_READINGS_MAX;
+
+/// Largest window of a zstd body, as a power of two: no more than the body may inflate to.
+pub const BATCH_ZSTD_WINDOW_LOG_MAX: u32 = BATCH_INFLATED_BYTES_MAX.ilog2();
+
 /// Batches sent and not yet acknowledged. 16 batches of 64 KiB keep a 300 ms satellite link of
 /// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 16;

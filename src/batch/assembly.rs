@@ -49,18 +49,22 @@ pub(super) struct Words {
 
 /// Bytes of an envelope with long names: a little more than it ever takes.
 const ENVELOPE_BYTES: usize = 256;
+/// What stands for a sample that a group does not have.
+const MISSING: Sample = Sample { value: Err(NoData::Malformed), quality: Quality::Good };
 /// Bytes a series takes beside its point's name, which stands once among the words.
 const SERIES_BYTES: usize = 24;
 
 impl Assembly {
-    /// Adds a group.
+    /// Adds a group. A point without a sample, which no source should send, counts as malformed: a
+    /// short column would end in repeated values that nobody measured.
     pub fn push(&mut self, group: &Group) {
         let table = self.table_for(&group.points);
         let table = &mut self.tables[table];
         let row = table.times.len();
         table.times.push(group.at.0);
         let words = &mut self.words;
-        for (column, (cells, sample)) in table.columns.iter_mut().zip(&group.samples).enumerate() {
+        let samples = group.samples.iter().chain(std::iter::repeat(&MISSING));
+        for (column, (cells, sample)) in table.columns.iter_mut().zip(samples).enumerate() {
             self.bytes += match &sample.value {
                 Ok(value) => cells.push(value, |text| words.intern(text)),
                 Err(_) => cells.push_none(),
@@ -72,7 +76,7 @@ impl Assembly {
             }
         }
         self.bytes += 2;
-        self.readings += group.samples.len();
+        self.readings += group.points.len();
         let (first, last) = self.times.unwrap_or((group.at.0, group.at.0));
         self.times = Some((first.min(group.at.0), last.max(group.at.0)));
     }

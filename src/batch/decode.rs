@@ -70,6 +70,8 @@ pub struct Decoded {
     pub(super) words: Vec<Arc<str>>,
     pub(super) series: Vec<Series>,
     pub(super) frames: Vec<Frame>,
+    /// Readings of all frames so far, those of unknown series included.
+    pub(super) claimed: usize,
 }
 
 /// Indices of words, and the kind.
@@ -145,8 +147,10 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
             &inflated
         }
         2 => {
-            let coder = zstd::stream::read::Decoder::with_buffer(body);
-            inflated = inflate(coder.map_err(|_| DecodeError::Damaged)?)?;
+            let damaged = |_| DecodeError::Damaged;
+            let mut coder = zstd::stream::read::Decoder::with_buffer(body).map_err(damaged)?;
+            coder.window_log_max(limits::BATCH_ZSTD_WINDOW_LOG_MAX).map_err(damaged)?;
+            inflated = inflate(coder)?;
             &inflated
         }
         other => return Err(DecodeError::Coding(other)),
@@ -173,11 +177,15 @@ pub fn first_value(bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
     }
 }
 
+/// Keys without which a batch has no place in a sequence or its readings no time.
+const REQUIRED: [&str; 7] = ["v", "gw", "ep", "seq", "n", "t0", "b"];
+
 /// Reads the envelope and returns it with the body's coding and bytes.
 fn envelope(payload: &[u8]) -> Result<(Header, u64, &[u8]), DecodeError> {
     let mut reader = Reader::new(payload);
     let mut header = Header { stream: "data".into(), ..Header::default() };
-    let (mut version, mut body, mut gateway) = (None, None, false);
+    let mut body = None;
+    let mut seen = Vec::new();
     for _ in 0..reader.map().map_err(at("the envelope"))? {
         let Ok(key) = reader.clone().str() else {
             // A key that is no text belongs to nobody here.
@@ -187,11 +195,11 @@ fn envelope(payload: &[u8]) -> Result<(Header, u64, &[u8]), DecodeError> {
         };
         reader.skip().map_err(at("an envelope key"))?;
         match key {
-            "v" => version = Some(reader.uint().map_err(at("v"))?),
-            "gw" => {
-                header.gateway = reader.str().map_err(at("gw"))?.to_owned();
-                gateway = true;
-            }
+            "v" => match reader.uint().map_err(at("v"))? {
+                1 => {}
+                other => return Err(DecodeError::Version(other)),
+            },
+            "gw" => header.gateway = reader.str().map_err(at("gw"))?.to_owned(),
             "ep" => header.epoch = reader.uint().map_err(at("ep"))?,
             "st" => header.stream = reader.str().map_err(at("st"))?.to_owned(),
             "seq" => header.sequence = reader.uint().map_err(at("seq"))?,
@@ -204,16 +212,18 @@ fn envelope(payload: &[u8]) -> Result<(Header, u64, &[u8]), DecodeError> {
             "cv" => header.config_hash = reader.str().map_err(at("cv"))?.to_owned(),
             "z" => header.coding = reader.uint().map_err(at("z"))?,
             "b" => body = Some(reader.skip().map_err(at("b"))?),
-            _ => drop(reader.skip().map_err(at("an unknown envelope key"))?),
+            _ => {
+                reader.skip().map_err(at("an unknown envelope key"))?;
+                continue;
+            }
         }
+        seen.push(key);
     }
-    match version {
-        Some(1) => {}
-        Some(other) => return Err(DecodeError::Version(other)),
-        None => return Err(DecodeError::NotABatch("v")),
+    if let Some(missing) = REQUIRED.iter().find(|key| !seen.contains(key)) {
+        return Err(DecodeError::NotABatch(missing));
     }
-    if !gateway || header.sequence == 0 {
-        return Err(DecodeError::NotABatch(if gateway { "seq" } else { "gw" }));
+    if header.sequence == 0 {
+        return Err(DecodeError::NotABatch("seq"));
     }
     if !reader.is_at_end() {
         return Err(DecodeError::NotABatch("bytes behind the envelope"));
@@ -253,6 +263,7 @@ impl Decoded {
             words,
             series: kinds.iter().map(nameless).collect(),
             frames: Vec::new(),
+            claimed: 0,
         }
     }
 
@@ -277,16 +288,28 @@ impl Decoded {
         let mut reader = Reader::new(body);
         let mut frames = None;
         for _ in 0..reader.map().map_err(at("the body"))? {
-            match reader.str().map_err(at("a body key"))? {
+            // As in the envelope, a key that is no text is unknown.
+            let key = reader.clone().str().unwrap_or("");
+            reader.skip().map_err(at("a body key"))?;
+            match key {
                 "w" => {
                     let len = reader.array().map_err(at("words"))?;
+                    if len > limits::BATCH_WORDS_MAX {
+                        return Err(DecodeError::TooLarge);
+                    }
                     let words = (0..len).map(|_| reader.str().map(Into::into));
                     self.words = words.collect::<Result<_, _>>().map_err(at("words"))?;
                 }
                 "s" => self.read_series(&mut reader)?,
-                "f" => frames = Some(reader.skip().map_err(at("frames"))?),
+                "f" => {
+                    frames = Some(reader.clone());
+                    reader.skip().map_err(at("frames"))?;
+                }
                 _ => drop(reader.skip().map_err(at("an unknown body key"))?),
             }
+        }
+        if !reader.is_at_end() {
+            return Err(DecodeError::NotABatch("bytes behind the body"));
         }
         for series in &self.series {
             let top = series.device.max(series.point).max(series.unit);
@@ -295,13 +318,18 @@ impl Decoded {
             }
         }
         match frames {
-            Some(frames) => self.read_frames(&mut Reader::new(frames)),
+            Some(mut frames) => self.read_frames(&mut frames),
             None => Ok(()),
         }
     }
 
     fn read_series(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-        for _ in 0..reader.array().map_err(at("series"))? {
+        let count = reader.array().map_err(at("series"))?;
+        if count > limits::BATCH_PARTS_MAX {
+            return Err(DecodeError::TooLarge);
+        }
+        self.series = Vec::with_capacity(count);
+        for _ in 0..count {
             let len = reader.array().map_err(at("a series"))?;
             if len < 4 {
                 return Err(DecodeError::NotABatch("a series"));
@@ -325,7 +353,7 @@ impl std::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Truncated => f.write_str("it ends in the middle"),
-            Self::NotABatch(place) => write!(f, "it is not a batch: {place} cannot be read"),
+            Self::NotABatch(place) => write!(f, "it is not a whole batch of version 1 ({place})"),
             Self::Version(v) => write!(f, "it is of version {v}, and this program reads version 1"),
             Self::Coding(z) => write!(f, "its body is coded as z = {z}, which is unknown here"),
             Self::Damaged => f.write_str("its compressed body is damaged"),

@@ -1,6 +1,8 @@
 //! Frames off the wire, one kind a function. What a later version adds behind a known frame is
 //! passed over; a frame or a series of an unknown kind is skipped and counted.
 
+use std::ops::RangeInclusive;
+
 use crate::batch::decode::{Cell, Cells, DecodeError, Decoded, Frame, at};
 use crate::batch::kind;
 use crate::batch::pack::{Reader, Scalar};
@@ -9,17 +11,28 @@ use crate::reading::Decimal;
 
 impl Decoded {
     pub(super) fn read_frames(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-        for _ in 0..reader.array().map_err(at("frames"))? {
-            let frame = reader.skip().map_err(at("a frame"))?;
-            let mut inside = Reader::new(frame);
+        let count = reader.array().map_err(at("frames"))?;
+        if count > limits::BATCH_PARTS_MAX {
+            return Err(DecodeError::TooLarge);
+        }
+        // The last value of every series in an event frame; each frame leaves zeros behind, since a
+        // fresh list a frame would cost frames times series.
+        let mut last = vec![0_i64; self.series.len()];
+        for _ in 0..count {
             // The shape of an unknown frame is unknown: only its first element may be looked at.
+            let mut inside = reader.clone();
             let known = inside.array().and_then(|len| Ok((len, inside.int()?)));
             match known {
                 Ok((len @ 4.., 0)) => self.read_grid(&mut inside, len)?,
-                Ok((len @ 4.., 1)) => self.read_list(&mut inside, len)?,
-                Ok((_, 0 | 1)) => return Err(DecodeError::NotABatch("a frame")),
-                _ => self.unknown_frames += 1,
+                Ok((len @ 4.., 1)) => self.read_list(&mut inside, len, &mut last)?,
+                Ok((1.., 0 | 1)) => return Err(DecodeError::NotABatch("a frame")),
+                _ => {
+                    reader.skip().map_err(at("a frame"))?;
+                    self.unknown_frames += 1;
+                    continue;
+                }
             }
+            *reader = inside;
         }
         Ok(())
     }
@@ -27,7 +40,9 @@ impl Decoded {
     fn read_grid(&mut self, reader: &mut Reader<'_>, len: usize) -> Result<(), DecodeError> {
         let mut times = Vec::new();
         let (mut now, mut step) = (self.header.t0, 0_i64);
-        for row in 0..reader.array().map_err(at("times"))? {
+        let rows = reader.array().map_err(at("times"))?;
+        self.fits(rows)?;
+        for row in 0..rows {
             let n = reader.int().map_err(at("times"))?;
             step = if row < 2 { n } else { sum(step, n)? };
             now = sum(now, step)?;
@@ -44,11 +59,9 @@ impl Decoded {
             let cells = read_column(reader, kind, times.len(), self.words.len())?;
             columns.push((*id, cells));
         }
-        let mut marks = read_marks(reader, len)?;
-        marks.iter_mut().for_each(|mark| mark.reverse());
+        let marks = read_marks(reader, len, times.len() * ids.len())?;
         let mut places = Vec::with_capacity(marks.len());
-        for mark in marks {
-            let [q, row, column] = mark[..] else { return Err(DecodeError::NotABatch("marks")) };
+        for [column, row, q] in marks {
             if column >= ids.len() || row >= times.len() {
                 return Err(DecodeError::NotABatch("marks"));
             }
@@ -66,11 +79,18 @@ impl Decoded {
             });
             columns.retain(|column| is_known(self.series[column.0].kind));
         }
-        self.frames.push(Frame::Grid(times, columns, places));
+        if !times.is_empty() && !columns.is_empty() {
+            self.frames.push(Frame::Grid(times, columns, places));
+        }
         Ok(())
     }
 
-    fn read_list(&mut self, reader: &mut Reader<'_>, len: usize) -> Result<(), DecodeError> {
+    fn read_list(
+        &mut self,
+        reader: &mut Reader<'_>,
+        len: usize,
+        last: &mut [i64],
+    ) -> Result<(), DecodeError> {
         let count = reader.array().map_err(at("times"))?;
         self.claim(count)?;
         let mut now = self.header.t0;
@@ -83,10 +103,9 @@ impl Decoded {
         if ids.len() != count || reader.array().map_err(at("values"))? != count {
             return Err(DecodeError::NotABatch("values"));
         }
-        let mut last = vec![0_i64; self.series.len()];
         let mut rows = Vec::with_capacity(count);
         let mut places = vec![None; count];
-        for (row, (at_time, id)) in times.into_iter().zip(ids).enumerate() {
+        for (row, (at_time, &id)) in times.into_iter().zip(&ids).enumerate() {
             let kind = self.series[id].kind;
             if !is_known(kind) {
                 reader.skip().map_err(at("values"))?;
@@ -96,28 +115,37 @@ impl Decoded {
             let cell = if kind == kind::RAW {
                 Cell::from(reader.scalar().map_err(at("values"))?)
             } else {
-                last[id] = sum(last[id], reader.int().map_err(at("values"))?)?;
-                word_in_range(kind, last[id], self.words.len())?;
+                last[id] = last[id].saturating_add(reader.int().map_err(at("values"))?);
+                if !range(kind, self.words.len()).contains(&last[id]) {
+                    return Err(out_of_range(kind));
+                }
                 Cell::Int(last[id])
             };
             places[row] = Some(rows.len());
             rows.push((at_time, id, cell));
         }
+        ids.iter().for_each(|id| last[*id] = 0);
         let mut marks = Vec::new();
-        for mark in read_marks(reader, len)? {
-            let [row, q] = mark[..] else { return Err(DecodeError::NotABatch("marks")) };
+        for [row, q] in read_marks(reader, len, count)? {
             let place = places.get(row).ok_or(DecodeError::NotABatch("marks"))?;
             marks.extend(place.map(|place| Ok((place, quality(q)?))).transpose()?);
         }
         marks.sort_unstable();
-        self.frames.push(Frame::List(rows, marks));
+        if !rows.is_empty() {
+            self.frames.push(Frame::List(rows, marks));
+        }
         Ok(())
     }
 
     /// Holds the readings of one more frame against the limit.
-    fn claim(&self, readings: usize) -> Result<(), DecodeError> {
-        let held = usize::try_from(self.readings() + self.unknown_readings).unwrap_or(usize::MAX);
-        if held.saturating_add(readings) > limits::BATCH_DECODED_READINGS_MAX {
+    fn claim(&mut self, readings: usize) -> Result<(), DecodeError> {
+        self.fits(readings)?;
+        self.claimed += readings;
+        Ok(())
+    }
+
+    fn fits(&self, readings: usize) -> Result<(), DecodeError> {
+        if self.claimed.saturating_add(readings) > limits::BATCH_DECODED_READINGS_MAX {
             return Err(DecodeError::TooLarge);
         }
         Ok(())
@@ -125,6 +153,7 @@ impl Decoded {
 
     fn read_ids(&self, reader: &mut Reader<'_>) -> Result<Vec<usize>, DecodeError> {
         let len = reader.array().map_err(at("ids"))?;
+        self.fits(len)?;
         let mut ids = Vec::with_capacity(len);
         for _ in 0..len {
             let id = reader.uint().map_err(at("ids"))?;
@@ -154,26 +183,41 @@ fn read_column(
         return Ok(Cells::Raw(cells.collect::<Result<_, _>>().map_err(at("a column"))?));
     }
     let mut cells = Vec::with_capacity(len);
+    let range = range(kind, words);
     let mut now = 0_i64;
     for _ in 0..len {
-        now = sum(now, reader.int().map_err(at("a column"))?)?;
-        word_in_range(kind, now, words)?;
+        now = now.saturating_add(reader.int().map_err(at("a column"))?);
+        if !range.contains(&now) {
+            return Err(out_of_range(kind));
+        }
         cells.push(now);
     }
     Ok(Cells::Ints(cells))
 }
 
-/// Reads the marks, when there are any, and passes over what a later version put behind them.
-fn read_marks(reader: &mut Reader<'_>, len: usize) -> Result<Vec<Vec<usize>>, DecodeError> {
+/// Reads the marks, when there are any, at most one a cell, and passes over what a later version put
+/// behind them.
+fn read_marks<const N: usize>(
+    reader: &mut Reader<'_>,
+    len: usize,
+    cells: usize,
+) -> Result<Vec<[usize; N]>, DecodeError> {
     let mut marks = Vec::new();
     if len > 4 {
-        for _ in 0..reader.array().map_err(at("marks"))? {
-            let parts = reader.array().map_err(at("marks"))?;
-            let part = |_| {
+        let count = reader.array().map_err(at("marks"))?;
+        if count > cells {
+            return Err(DecodeError::NotABatch("more marks than readings"));
+        }
+        for _ in 0..count {
+            if reader.array().map_err(at("marks"))? != N {
+                return Err(DecodeError::NotABatch("marks"));
+            }
+            let mut mark = [0; N];
+            for part in &mut mark {
                 let n = reader.uint().map_err(at("marks"))?;
-                usize::try_from(n).map_err(|_| DecodeError::NotABatch("marks"))
-            };
-            marks.push((0..parts).map(part).collect::<Result<Vec<_>, _>>()?);
+                *part = usize::try_from(n).map_err(|_| DecodeError::NotABatch("marks"))?;
+            }
+            marks.push(mark);
         }
     }
     for _ in 5..len {
@@ -194,11 +238,20 @@ fn sum(a: i64, b: i64) -> Result<i64, DecodeError> {
     a.checked_add(b).ok_or(DecodeError::NotABatch("a sum beyond 64 bits"))
 }
 
-fn word_in_range(kind: i64, n: i64, words: usize) -> Result<(), DecodeError> {
-    if kind == kind::WORD && usize::try_from(n).map_or(true, |n| n >= words) {
-        return Err(DecodeError::NotABatch("a value names a word that is not there"));
+/// Returns the numbers that a series can carry: a word must be there, and digits from 2^53 on would
+/// be another number in decoders that have binary64 only. Sums may saturate: they then lie outside.
+fn range(kind: i64, words: usize) -> RangeInclusive<i64> {
+    match kind {
+        kind::WORD => 0..=i64::try_from(words).unwrap_or(i64::MAX) - 1,
+        _ => 1 - Decimal::DIGITS_LIMIT..=Decimal::DIGITS_LIMIT - 1,
     }
-    Ok(())
+}
+
+fn out_of_range(kind: i64) -> DecodeError {
+    DecodeError::NotABatch(match kind {
+        kind::WORD => "a value names a word that is not there",
+        _ => "a number of 2^53 or more",
+    })
 }
 
 impl From<Scalar<'_>> for Cell {

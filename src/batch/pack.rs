@@ -3,7 +3,7 @@
 
 use std::str;
 
-/// Nesting that [`Reader::skip`] follows; batches of this version nest 5 deep.
+/// Nesting that [`Reader::skip`] follows; batches of this version nest 6 deep.
 const DEPTH_MAX: usize = 32;
 
 /// Appends MessagePack to a buffer.
@@ -236,29 +236,55 @@ impl<'a> Reader<'a> {
     /// Passes over one value of any type and returns its bytes.
     pub(super) fn skip(&mut self) -> Result<&'a [u8], Malformed> {
         let start = self.rest;
-        self.skip_nested(0)?;
+        self.skip_nested()?;
         Ok(&start[..start.len() - self.rest.len()])
     }
 
-    fn skip_nested(&mut self, depth: usize) -> Result<(), Malformed> {
-        if depth > DEPTH_MAX {
-            return Err(Malformed::Deep);
+    /// Walks the values with a list of what is open instead of by recursion, so that the long lists
+    /// of one-byte integers that batches are made of cost a comparison a byte.
+    fn skip_nested(&mut self) -> Result<(), Malformed> {
+        let mut open = [0_usize; DEPTH_MAX];
+        let mut depth = 0;
+        let mut left = 1;
+        loop {
+            let short = self.rest.iter().take(left).take_while(|b| matches!(b, 0..=0x7f | 0xe0..));
+            let short = short.count();
+            self.rest = &self.rest[short..];
+            left -= short;
+            if left == 0 {
+                if depth == 0 {
+                    return Ok(());
+                }
+                depth -= 1;
+                left = open[depth];
+                continue;
+            }
+            left -= 1;
+            let children = self.skip_one()?;
+            if children > 0 {
+                *open.get_mut(depth).ok_or(Malformed::Deep)? = left;
+                depth += 1;
+                left = children;
+            }
         }
-        let (bytes, children) = match self.peek()? {
-            0x80..=0x8f | 0xde | 0xdf => (0, 2 * self.map()?),
-            0x90..=0x9f | 0xdc | 0xdd => (0, self.array()?),
-            0xa0..=0xbf | 0xd9..=0xdb => return self.str_bytes(),
-            0xc4..=0xc6 => return self.bin().map(drop),
-            0xcc | 0xd0 => (2, 0),
-            0xcd | 0xd1 => (3, 0),
-            0xca | 0xce | 0xd2 => (5, 0),
-            0xcb | 0xcf | 0xd3 => (9, 0),
-            0xc7..=0xc9 | 0xd4..=0xd8 => (self.ext_len()?, 0),
+    }
+
+    /// Passes over one scalar, or the head of an array or map, and returns how many values it opens.
+    fn skip_one(&mut self) -> Result<usize, Malformed> {
+        let bytes = match self.peek()? {
+            0x80..=0x8f | 0xde | 0xdf => return Ok(2 * self.map()?),
+            0x90..=0x9f | 0xdc | 0xdd => return self.array(),
+            0xa0..=0xbf | 0xd9..=0xdb => return self.str_bytes().map(|()| 0),
+            0xc4..=0xc6 => return self.bin().map(|_| 0),
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb | 0xcf | 0xd3 => 9,
+            0xc7..=0xc9 | 0xd4..=0xd8 => self.ext_len()?,
             0xc1 => return Err(Malformed::Type),
-            _ => (1, 0),
+            _ => 1,
         };
-        self.take(bytes)?;
-        (0..children).try_for_each(|_| self.skip_nested(depth + 1))
+        self.take(bytes).map(|_| 0)
     }
 
     /// Passes over a string that need not be UTF-8, since nobody will look at it.

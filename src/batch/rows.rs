@@ -1,5 +1,7 @@
 //! A decoded batch read row by row: differences are summed already, tails are repeated here.
 
+use std::iter::Peekable;
+
 use crate::batch::decode::{Cell, Cells, Decoded, Frame, Row, RowValue};
 use crate::batch::{NO_VALUE_FROM, kind};
 use crate::reading::{Decimal, UnixMillis, Value};
@@ -10,22 +12,19 @@ impl Decoded {
         for frame in &self.frames {
             match frame {
                 Frame::Grid(times, columns, marks) => {
-                    let mut marks = marks.iter().peekable();
+                    let mut marks = marks.as_slice();
                     for (column, (series, cells)) in columns.iter().enumerate() {
-                        let mut of_column = Vec::new();
-                        while let Some(mark) = marks.next_if(|mark| mark.0 == column) {
-                            of_column.push((mark.1, mark.2));
-                        }
-                        let row = |at, value, q| Row { series: *series, at, value, q };
-                        self.column(times, *series, cells, of_column, |at, value, q| {
-                            each(row(at, value, q));
-                        });
+                        let end = marks.partition_point(|mark| mark.0 == column);
+                        let (of_column, others) = marks.split_at(end);
+                        marks = others;
+                        let axis = Axis { series: *series, times, marks: of_column };
+                        self.column(&axis, cells, &mut each);
                     }
                 }
                 Frame::List(rows, marks) => {
-                    let mut marks = Marks::new(marks.clone());
+                    let mut marks = marks.iter().copied().peekable();
                     for (row, (at, series, cell)) in rows.iter().enumerate() {
-                        let q = marks.at(row);
+                        let q = mark_at(&mut marks, row);
                         let value = usable(q).then(|| self.value(*series, cell)).flatten();
                         each(Row { series: *series, at: UnixMillis(*at), value, q });
                     }
@@ -34,34 +33,19 @@ impl Decoded {
         }
     }
 
-    fn column<'a>(
-        &'a self,
-        times: &[i64],
-        series: usize,
-        cells: &'a Cells,
-        marks: Vec<(usize, u8)>,
-        mut each: impl FnMut(UnixMillis, Option<RowValue<'a>>, u8),
-    ) {
-        let mut marks = Marks::new(marks);
+    /// Visits a column with what a value of its kind is decided once.
+    fn column<'a>(&'a self, axis: &Axis<'_>, cells: &'a Cells, each: &mut impl FnMut(Row<'a>)) {
         match cells {
-            Cells::Ints(cells) => {
-                let tail = cells.last().copied().unwrap_or(0);
-                let cells = cells.iter().copied().chain(std::iter::repeat(tail));
-                for (row, (at, n)) in times.iter().zip(cells).enumerate() {
-                    let q = marks.at(row);
-                    let value = usable(q).then(|| self.integer(series, n)).flatten();
-                    each(UnixMillis(*at), value, q);
+            Cells::Ints(cells) => match self.series[axis.series].kind {
+                kind::BOOL => axis.visit(cells, |n| Some(RowValue::Bool(*n != 0)), each),
+                places @ 0.. => {
+                    let places = u8::try_from(places).unwrap_or(0);
+                    let decimal = |n: &i64| Decimal { digits: *n, places };
+                    axis.visit(cells, |n| Some(RowValue::Decimal(decimal(n))), each);
                 }
-            }
-            Cells::Raw(cells) => {
-                let tail = cells.last().unwrap_or(&Cell::Nil);
-                let cells = cells.iter().chain(std::iter::repeat(tail));
-                for (row, (at, cell)) in times.iter().zip(cells).enumerate() {
-                    let q = marks.at(row);
-                    let value = usable(q).then(|| self.value(series, cell)).flatten();
-                    each(UnixMillis(*at), value, q);
-                }
-            }
+                _ => axis.visit(cells, |n| self.integer(axis.series, *n), each),
+            },
+            Cells::Raw(cells) => axis.visit(cells, |cell| self.value(axis.series, cell), each),
         }
     }
 
@@ -86,27 +70,53 @@ impl Decoded {
             Cell::Nil => return None,
             Cell::Bool(flag) => RowValue::Bool(*flag),
             Cell::Int(n) => RowValue::Decimal(Decimal { digits: *n, places: 0 }),
+            // The gateway sends no such number; one that came all the same is no value.
+            Cell::Float(number) if !number.is_finite() => return None,
             Cell::Float(number) => RowValue::Float(*number),
             Cell::Text(text) => RowValue::Text(text),
         })
     }
 }
 
-/// Marks in the order of rows.
-struct Marks(std::iter::Peekable<std::vec::IntoIter<(usize, u8)>>);
+/// A column without its cells: its series, the rows' times, and its marks in the order of rows.
+struct Axis<'f> {
+    series: usize,
+    times: &'f [i64],
+    marks: &'f [(usize, usize, u8)],
+}
 
-impl Marks {
-    fn new(marks: Vec<(usize, u8)>) -> Self {
-        Self(marks.into_iter().peekable())
-    }
-
-    fn at(&mut self, row: usize) -> u8 {
-        let mut q = 0;
-        while let Some(mark) = self.0.next_if(|mark| mark.0 <= row) {
-            q = mark.1;
+impl Axis<'_> {
+    /// Calls `each` for every row; rows behind the last cell repeat it.
+    #[inline]
+    fn visit<'a, T>(
+        &self,
+        cells: &'a [T],
+        value: impl Fn(&'a T) -> Option<RowValue<'a>>,
+        each: &mut impl FnMut(Row<'a>),
+    ) {
+        let Some(tail) = cells.last() else { return };
+        let mut marks = self.marks.iter().map(|mark| (mark.1, mark.2)).peekable();
+        let mut next = marks.peek().map_or(usize::MAX, |mark| mark.0);
+        for (row, at) in self.times.iter().enumerate() {
+            let cell = cells.get(row).unwrap_or(tail);
+            let mut q = 0;
+            if row == next {
+                q = mark_at(&mut marks, row);
+                next = marks.peek().map_or(usize::MAX, |mark| mark.0);
+            }
+            let value = if usable(q) { value(cell) } else { None };
+            each(Row { series: self.series, at: UnixMillis(*at), value, q });
         }
-        q
     }
+}
+
+/// Takes the mark of a row; the last one counts when there are several.
+fn mark_at(marks: &mut Peekable<impl Iterator<Item = (usize, u8)>>, row: usize) -> u8 {
+    let mut q = 0;
+    while let Some(mark) = marks.next_if(|mark| mark.0 <= row) {
+        q = mark.1;
+    }
+    q
 }
 
 fn usable(q: u8) -> bool {
