@@ -23,6 +23,10 @@ use crate::events::{self, Events};
 use crate::limits;
 use crate::pipeline::{self, Filter};
 use crate::reading::{Group, Points, Stream};
+use crate::sources::coap::{CoapClient, CoapListener};
+use crate::sources::modbus::ModbusBus;
+use crate::sources::serial::SerialDevice;
+use crate::sources::zigbee2mqtt::Zigbee2Mqtt;
 use crate::sources::{Outlet, Source};
 use crate::store::{Store, StoreThread};
 use crate::uplink::Uplink;
@@ -68,9 +72,9 @@ impl Gateway {
         let stop_uplinks = CancellationToken::new();
         let mut uplinks = JoinSet::new();
         for settings in config.uplinks {
-            let uplink =
-                Uplink::new(settings, store.clone(), Arc::clone(&points), Arc::clone(&clock));
-            uplinks.spawn(uplink.run(events.clone(), stop_uplinks.clone()));
+            let (points, clock) = (Arc::clone(&points), Arc::clone(&clock));
+            let uplink = Uplink::new(settings, store.clone(), points, clock, events.clone());
+            uplinks.spawn(uplink.run(stop_uplinks.clone()));
         }
 
         let outlet = Outlet { groups, points, clock, events: events.clone() };
@@ -113,7 +117,8 @@ impl Gateway {
 
     /// Waits until every batch is acknowledged, or for `patience`.
     async fn drain(&self, patience: Duration) {
-        let held = || Stream::ALL.iter().map(|s| self.store.status().stream(*s).batches).sum::<u64>();
+        let held =
+            || Stream::ALL.iter().map(|s| self.store.status().stream(*s).batches).sum::<u64>();
         let emptied = async {
             while held() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -136,10 +141,25 @@ pub fn start_sources(
 ) -> Result<JoinSet<()>, Fatal> {
     let mut tasks = JoinSet::new();
     for settings in settings {
-        let source = build(settings, &outlet.points)?;
+        let source =
+            build(settings, &outlet.points).map_err(|why| Fatal::new(Exit::Misconfigured, why))?;
+        tracing::info!("reads {}", source.name());
         tasks.spawn(keep_running(source, outlet.clone(), stop.clone()));
     }
     Ok(tasks)
+}
+
+fn build(settings: SourceSettings, points: &Points) -> Result<Box<dyn Source>, String> {
+    let crowded = |_| format!("more than {} points are configured", limits::POINTS_MAX);
+    Ok(match settings {
+        SourceSettings::Modbus(bus) => Box::new(ModbusBus::new(bus, points).map_err(crowded)?),
+        SourceSettings::Serial(device) => {
+            Box::new(SerialDevice::new(device, points).map_err(crowded)?)
+        }
+        SourceSettings::Zigbee(bridge) => Box::new(Zigbee2Mqtt::new(bridge)),
+        SourceSettings::CoapListener(listener) => Box::new(CoapListener::new(listener)),
+        SourceSettings::CoapClient(client) => Box::new(CoapClient::new(client)?),
+    })
 }
 
 /// Makes an outlet that ends in a receiver, for commands that read without a store.

@@ -36,7 +36,7 @@ impl Buffer {
         let path = match status.path {
             Some(path) => path,
             None => {
-                config::load(config)
+                config::load(config, config::Options::default())
                     .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?
                     .store
                     .path

@@ -10,7 +10,7 @@ mod once;
 mod ports;
 mod run;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -31,26 +31,23 @@ Exit codes:  0 done, 1 a problem was found, 2 wrong usage, 3 could not reach;
 Log level:   FIELDGATE_LOG=debug (error, warn, info, debug, trace)")]
 struct Arguments {
     /// Main configuration file; conf.d/*.toml beside it is read too
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
-
-/// Where the package puts the configuration.
-const DEFAULT_CONFIG: &str = "/etc/fieldgate/fieldgate.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the gateway until it is told to stop
     Run,
     /// Checks the configuration and reports every fault at once; opens no port
-    Check(check::Check),
+    Check(check::Args),
     /// Reads everything once and prints it
     Once(once::Once),
     /// Shows the effective configuration, or its schema
     #[command(subcommand)]
-    Config(config::ConfigCommand),
+    Config(config::Config),
     Decode(decode::Decode),
     /// Looks at the readings that wait for the uplink
     #[command(subcommand)]
@@ -66,9 +63,9 @@ pub fn main() -> Exit {
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         Command::Run => run::run(&arguments.config),
-        Command::Check(check) => Ok(check.run(&arguments.config)),
+        Command::Check(args) => Ok(check::run(&arguments.config, &args, &mut stdout())),
         Command::Once(once) => once.run(&arguments.config),
-        Command::Config(config) => Ok(config.run(&arguments.config)),
+        Command::Config(config) => Ok(config.run(&arguments.config, &mut stdout())),
         Command::Decode(decode) => decode.run(),
         Command::Buffer(buffer) => buffer.run(&arguments.config),
         Command::Ports(ports) => ports.run(),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::text;
-use crate::config;
+use crate::config::{self, SourceSettings};
 use crate::error::{Exit, Fatal};
 use crate::gateway;
 use crate::reading::{Group, PointId, Points, Reading};
@@ -31,9 +31,9 @@ pub(super) struct Once {
 impl Once {
     pub(super) fn run(self, path: &Path) -> Result<Exit, Fatal> {
         super::log_to_stderr("warn");
-        let config = config::load(path)
+        let config = config::load(path, config::Options::default())
             .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?;
-        let pushed = config.sources.iter().filter(|source| source.speaks_by_itself()).count();
+        let pushed = config.sources.iter().filter(|source| names_its_points_later(source)).count();
         super::runtime()?.block_on(async {
             let (outlet, mut inbox) = gateway::open_outlet();
             let stop = CancellationToken::new();
@@ -89,11 +89,7 @@ impl Once {
     }
 
     #[expect(clippy::print_stderr, reason = "a command speaks to the person who called it")]
-    fn verdict(
-        &self,
-        awaited: usize,
-        latest: &BTreeMap<PointId, Reading>,
-    ) -> Result<Exit, Fatal> {
+    fn verdict(&self, awaited: usize, latest: &BTreeMap<PointId, Reading>) -> Result<Exit, Fatal> {
         let with_value = latest.values().filter(|r| r.sample.value.is_ok()).count();
         let missing = awaited.saturating_sub(latest.len());
         if missing > 0 {
@@ -105,6 +101,11 @@ impl Once {
             _ => Exit::Done,
         })
     }
+}
+
+/// Whether a source knows its points only when somebody speaks to it.
+fn names_its_points_later(source: &SourceSettings) -> bool {
+    !matches!(source, SourceSettings::Modbus(_) | SourceSettings::Serial(_))
 }
 
 fn note(group: &Group, latest: &mut BTreeMap<PointId, Reading>) {

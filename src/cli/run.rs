@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 /// 78 when the configuration has faults, 70 when the gateway broke.
 pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     super::log_to_stderr("info");
-    let config = config::load(path).map_err(|faults| {
+    let config = config::load(path, config::Options::default()).map_err(|faults| {
         Fatal::new(
             Exit::Misconfigured,
             format!("{faults}\nfieldgate does not start with these faults. Try: fieldgate check"),
@@ -38,9 +38,6 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
 fn announce(config: &Config) {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!("fieldgate {version}: gateway {}, config {}", config.gateway.name, config.hash);
-    for source in &config.sources {
-        tracing::info!("reads {source}");
-    }
     tracing::info!("keeps readings in {}", config.store.path.display());
     for uplink in &config.uplinks {
         let broker = &uplink.broker;

@@ -164,9 +164,7 @@ pub async fn scale(mut line: Line) -> std::io::Result<()> {
 
 /// Publishes what a zigbee2mqtt bridge would.
 pub async fn zigbee(broker: Broker) {
-    let exposes = |property: &str, unit: &str| {
-        json!({"type": "numeric", "name": property, "property": property, "unit": unit, "access": 1})
-    };
+    let exposes = |property: &str, unit: &str| json!({"type": "numeric", "name": property, "property": property, "unit": unit, "access": 1});
     let contact = json!({"type": "binary", "name": "contact", "property": "contact",
         "value_on": false, "value_off": true, "access": 1});
     let device = |address: &str, name: &str, model: &str, exposes: Vec<serde_json::Value>| {
@@ -176,8 +174,12 @@ pub async fn zigbee(broker: Broker) {
     };
     let devices = json!([
         device("0x00158d0001a2b3c4", "door", "MCCGQ11LM", vec![contact, exposes("battery", "%")]),
-        device("0x00158d0002b3c4d5", "office", "WSDCGQ11LM", vec![
-            exposes("temperature", "°C"), exposes("humidity", "%"), exposes("battery", "%")]),
+        device(
+            "0x00158d0002b3c4d5",
+            "office",
+            "WSDCGQ11LM",
+            vec![exposes("temperature", "°C"), exposes("humidity", "%"), exposes("battery", "%")]
+        ),
     ]);
     broker.publish("zigbee2mqtt/bridge/state", r#"{"state":"online"}"#, true);
     broker.publish("zigbee2mqtt/bridge/devices", devices.to_string(), true);

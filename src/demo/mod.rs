@@ -52,7 +52,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<Exit, Fata
     let places = start_devices(&broker, &mut tasks).await.map_err(unavailable)?;
     let path = scratch.folder.join("fieldgate.toml");
     std::fs::write(&path, places.configuration()).map_err(unavailable)?;
-    let config = config::load(&path)
+    let config = config::load(&path, config::Options::default())
         .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?;
     let watch = Watch::new(&options, broker.subscribe("fg/1/+/data"));
     watch.introduce(&path);

@@ -205,9 +205,8 @@ fn write_latest(batch: &Decoded, out: &mut impl Write) -> io::Result<()> {
         let name = format!("{device}/{point}");
         let at = text::rfc3339(row.at);
         let at = at.get(11..23).unwrap_or(&at);
-        let value = row.value.map_or("-".to_owned(), |value: RowValue<'_>| {
-            Value::from(value).to_string()
-        });
+        let value =
+            row.value.map_or("-".to_owned(), |value: RowValue<'_>| Value::from(value).to_string());
         let mark = if row.q == 0 { String::new() } else { format!("  q {}", row.q) };
         writeln!(out, "  {at}  {name:<28} {value:>12} {unit}{mark}")?;
     }

@@ -195,11 +195,7 @@ async fn subscribe(port: u16) -> Inbox {
 }
 
 /// Receives until `enough`, at most a minute.
-async fn receive(
-    inbox: &mut Inbox,
-    received: &mut Received,
-    enough: impl Fn(&Received) -> bool,
-) {
+async fn receive(inbox: &mut Inbox, received: &mut Received, enough: impl Fn(&Received) -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !enough(received) {
         let packet = tokio::time::timeout_at(end.into(), inbox.next()).await;
