@@ -1,3 +1,7 @@
 //! The door: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fieldgate::cli::main().into()
+}

@@ -1,1 +1,207 @@
-//! Under construction.
+//! Between sources and store: readings that did not move by more than their point's deadband are
+//! left out here, everything else goes on as it came. Rules will take their place in this room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::limits;
+use crate::reading::{Group, PointId, Points, Sample, Value};
+use crate::store::Store;
+
+/// A deadband of one point: `deadband = 0.05` in the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deadband {
+    /// Device name.
+    pub device: Arc<str>,
+    /// Point name.
+    pub point: Arc<str>,
+    /// Smallest change that goes on, in the point's unit.
+    pub band: f64,
+}
+
+/// Hands every group that arrives to the store, until all sources have dropped their outlets.
+pub async fn run(mut groups: mpsc::Receiver<Group>, mut filter: Filter, store: Store) {
+    while let Some(group) = groups.recv().await {
+        if let Some(group) = filter.pass(group) {
+            store.append(group);
+        }
+    }
+}
+
+/// The deadbands of all points, and what each point sent last.
+pub struct Filter {
+    bands: HashMap<(Arc<str>, Arc<str>), f64>,
+    points: Arc<Points>,
+    /// By point id; filled when a point is first seen.
+    states: Vec<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// Not seen yet.
+    Unknown,
+    /// Has no deadband.
+    Open,
+    /// Has one: the band, and what was sent last.
+    Banded { band: f64, last: Option<Sent> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sent {
+    /// `None` for no-data and for text, which have no distance.
+    value: Option<f64>,
+    mark: u8,
+    at_ms: i64,
+}
+
+impl Filter {
+    /// A filter for these deadbands.
+    #[must_use]
+    pub fn new(deadbands: &[Deadband], points: Arc<Points>) -> Self {
+        let bands = deadbands
+            .iter()
+            .map(|d| ((Arc::clone(&d.device), Arc::clone(&d.point)), d.band))
+            .collect();
+        Self { bands, points, states: Vec::new() }
+    }
+
+    /// Returns what of a group goes on; `None` when nothing does.
+    ///
+    /// A reading goes on when it differs from the last one that went on by at least the band, when
+    /// its quality changed, when it carries no number, and at the latest after
+    /// [`limits::DEADBAND_SILENCE_MAX`].
+    pub fn pass(&mut self, group: Group) -> Option<Group> {
+        if self.bands.is_empty() {
+            return Some(group);
+        }
+        let mut kept = Vec::new();
+        for (index, (point, sample)) in group.points.iter().zip(&group.samples).enumerate() {
+            if self.moved(*point, sample, group.at.0) {
+                kept.push(index);
+            }
+        }
+        if kept.len() == group.samples.len() {
+            return Some(group);
+        }
+        let samples = kept.iter().map(|index| group.samples[*index].clone()).collect();
+        let points = kept.iter().map(|index| group.points[*index]).collect();
+        (!kept.is_empty()).then_some(Group { points, samples, ..group })
+    }
+
+    fn moved(&mut self, point: PointId, sample: &Sample, at_ms: i64) -> bool {
+        let index = point.0 as usize;
+        if index >= self.states.len() {
+            self.states.resize(index + 1, State::Unknown);
+        }
+        if self.states[index] == State::Unknown {
+            let info = self.points.info(point);
+            let band = self.bands.get(&(Arc::clone(&info.device), Arc::clone(&info.point)));
+            self.states[index] =
+                band.map_or(State::Open, |band| State::Banded { band: *band, last: None });
+        }
+        let State::Banded { band, last } = &mut self.states[index] else { return true };
+        let now = Sent { value: number(sample), mark: sample.mark(), at_ms };
+        let still = last.is_some_and(|last| now.is_within(last, *band));
+        if !still {
+            *last = Some(now);
+        }
+        !still
+    }
+}
+
+impl Sent {
+    fn is_within(self, last: Self, band: f64) -> bool {
+        let silence = Duration::from_millis(self.at_ms.abs_diff(last.at_ms));
+        if self.mark != last.mark || silence >= limits::DEADBAND_SILENCE_MAX {
+            return false;
+        }
+        match (self.value, last.value) {
+            (Some(now), Some(then)) => (now - then).abs() < band,
+            // The same absence as before, or text, which has no distance: only absence is the same.
+            (None, None) => self.mark >= 32,
+            _ => false,
+        }
+    }
+}
+
+fn number(sample: &Sample) -> Option<f64> {
+    match sample.value.as_ref().ok()? {
+        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        Value::Decimal(decimal) => Some(decimal.to_f64()),
+        Value::Float(number) => Some(*number),
+        Value::Text(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{NoData, PointInfo, Stream, UnixMillis};
+
+    struct Bench {
+        filter: Filter,
+        points: Arc<[PointId]>,
+    }
+
+    fn bench() -> Bench {
+        let points = Arc::new(Points::default());
+        let ids = ["banded", "open"].map(|p| points.intern(PointInfo::new("d", p, "V")).unwrap());
+        let band = Deadband { device: "d".into(), point: "banded".into(), band: 0.5 };
+        Bench { filter: Filter::new(&[band], points), points: Arc::from(ids) }
+    }
+
+    impl Bench {
+        fn pass(&mut self, at_ms: i64, banded: Sample, open: f64) -> Vec<u32> {
+            let group = Group {
+                stream: Stream::Data,
+                at: UnixMillis(at_ms),
+                points: Arc::clone(&self.points),
+                samples: vec![banded, Sample::good(Value::from_f64(open).unwrap())],
+            };
+            let passed = self.filter.pass(group);
+            passed.map_or(Vec::new(), |group| group.points.iter().map(|p| p.0).collect())
+        }
+    }
+
+    fn volts(value: f64) -> Sample {
+        Value::from_f64(value).into()
+    }
+
+    #[test]
+    fn a_small_move_is_left_out_and_its_neighbour_is_not() {
+        let mut bench = bench();
+        assert_eq!(bench.pass(0, volts(10.0), 1.0), [0, 1]);
+        assert_eq!(bench.pass(1, volts(10.4), 1.0), [1]);
+        assert_eq!(bench.pass(2, volts(10.5), 1.0), [0, 1]);
+    }
+
+    #[test]
+    fn creeping_does_not_escape_the_band() {
+        let mut bench = bench();
+        bench.pass(0, volts(10.0), 1.0);
+        let passed: Vec<bool> =
+            (1..=6).map(|n| bench.pass(n, volts(10.0 + 0.1 * n as f64), 1.0).len() == 2).collect();
+        assert_eq!(passed.iter().filter(|p| **p).count(), 1);
+    }
+
+    #[test]
+    fn absence_goes_on_once_and_its_end_too() {
+        let mut bench = bench();
+        bench.pass(0, volts(10.0), 1.0);
+        assert_eq!(bench.pass(1, Sample::none(NoData::Timeout), 1.0), [0, 1]);
+        assert_eq!(bench.pass(2, Sample::none(NoData::Timeout), 1.0), [1]);
+        assert_eq!(bench.pass(3, volts(10.0), 1.0), [0, 1]);
+    }
+
+    #[test]
+    fn a_quiet_point_still_shows_that_it_lives() {
+        let mut bench = bench();
+        bench.pass(0, volts(10.0), 1.0);
+        let later = i64::try_from(limits::DEADBAND_SILENCE_MAX.as_millis()).unwrap();
+        assert_eq!(bench.pass(later - 1, volts(10.0), 1.0), [1]);
+        assert_eq!(bench.pass(later, volts(10.0), 1.0), [0, 1]);
+    }
+}

@@ -5,6 +5,7 @@
 //! channel send for every single reading would cost more than everything else on the way.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::limits;
@@ -361,6 +362,44 @@ impl Quality {
     }
 }
 
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = usize::from(self.places.min(Self::PLACES_MAX));
+        let unit = 10_u64.pow(u32::from(self.places.min(Self::PLACES_MAX)));
+        let (whole, rest) = (self.digits.unsigned_abs() / unit, self.digits.unsigned_abs() % unit);
+        let sign = if self.digits < 0 { "-" } else { "" };
+        if places == 0 {
+            write!(f, "{sign}{whole}")
+        } else {
+            write!(f, "{sign}{whole}.{rest:0places$}")
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(flag) => write!(f, "{flag}"),
+            Self::Decimal(decimal) => write!(f, "{decimal}"),
+            Self::Float(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Why there is no value, in words for people.
+impl fmt::Display for NoData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "no answer",
+            Self::DeviceException => "the device refused",
+            Self::Malformed => "the answer could not be read",
+            Self::SensorFault => "the device reports a broken sensor",
+            Self::Configuration => "the device does not have this",
+        })
+    }
+}
+
 impl From<Result<Value, NoData>> for Sample {
     fn from(value: Result<Value, NoData>) -> Self {
         Self { value, quality: Quality::Good }
@@ -436,6 +475,15 @@ mod tests {
         assert_eq!(d.with_places(3), Some(21_500));
         assert_eq!(d.with_places(0), None);
         assert_eq!(Decimal { digits: 1 << 50, places: 0 }.with_places(9), None);
+    }
+
+    #[test]
+    fn a_decimal_is_shown_with_all_its_places() {
+        for (digits, places, text) in
+            [(2304, 1, "230.4"), (-5, 2, "-0.05"), (0, 3, "0.000"), (7, 0, "7")]
+        {
+            assert_eq!(Decimal { digits, places }.to_string(), text);
+        }
     }
 
     #[test]

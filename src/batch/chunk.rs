@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::batch::assembly::{Assembly, sample};
-use crate::batch::decode::{DecodeError, Decoded, Header, Row, RowValue};
+use crate::batch::decode::{DecodeError, Decoded, Header, Row};
 use crate::batch::pack::{Reader, Writer};
 use crate::reading::{Group, PointId, Stream, Value};
 
@@ -81,16 +81,5 @@ impl Decoded {
         let mut chunk = Self::empty(Header { t0, ..Header::default() }, words, &kinds);
         chunk.read_frames(&mut reader)?;
         Ok((chunk, numbers))
-    }
-}
-
-impl From<RowValue<'_>> for Value {
-    fn from(value: RowValue<'_>) -> Self {
-        match value {
-            RowValue::Bool(flag) => Self::Bool(flag),
-            RowValue::Decimal(decimal) => Self::Decimal(decimal),
-            RowValue::Float(number) => Self::Float(number),
-            RowValue::Text(text) => Self::Text(text.into()),
-        }
     }
 }

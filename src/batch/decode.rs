@@ -164,6 +164,19 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(decoded)
 }
 
+/// Returns the length of the first whole MessagePack value, or `None` when more bytes are needed:
+/// this is how payloads that were written one behind the other are told apart.
+///
+/// # Errors
+/// When what stands there is not MessagePack.
+pub fn first_value(bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
+    match Reader::new(bytes).skip() {
+        Ok(value) => Ok(Some(value.len())),
+        Err(Malformed::Short) => Ok(None),
+        Err(Malformed::Type | Malformed::Deep) => Err(DecodeError::NotABatch("MessagePack")),
+    }
+}
+
 /// Keys without which a batch has no place in a sequence or its readings no time.
 const REQUIRED: [&str; 7] = ["v", "gw", "ep", "seq", "n", "t0", "b"];
 

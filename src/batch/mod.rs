@@ -28,9 +28,10 @@ mod pack;
 mod rows;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 pub use assembly::Assembly;
-pub use decode::{DecodeError, Decoded, Header, Row, RowValue, decode};
+pub use decode::{DecodeError, Decoded, Header, Row, RowValue, decode, first_value};
 pub use encode::{Body, Envelope};
 
 /// How a body is coded: the envelope's `z`.

@@ -4,7 +4,7 @@ use std::iter::Peekable;
 
 use crate::batch::decode::{Cell, Cells, Decoded, Frame, Row, RowValue};
 use crate::batch::{NO_VALUE_FROM, kind};
-use crate::reading::{Decimal, UnixMillis};
+use crate::reading::{Decimal, UnixMillis, Value};
 
 impl Decoded {
     /// Calls `each` for every reading: frame by frame, a grid column by column.
@@ -121,4 +121,26 @@ fn mark_at(marks: &mut Peekable<impl Iterator<Item = (usize, u8)>>, row: usize) 
 
 fn usable(q: u8) -> bool {
     q < NO_VALUE_FROM
+}
+
+impl From<RowValue<'_>> for Value {
+    fn from(value: RowValue<'_>) -> Self {
+        match value {
+            RowValue::Bool(flag) => Self::Bool(flag),
+            RowValue::Decimal(decimal) => Self::Decimal(decimal),
+            RowValue::Float(number) => Self::Float(number),
+            RowValue::Text(text) => Self::Text(text.into()),
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for RowValue<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Bool(flag) => Self::Bool(*flag),
+            Value::Decimal(decimal) => Self::Decimal(*decimal),
+            Value::Float(number) => Self::Float(*number),
+            Value::Text(text) => Self::Text(text),
+        }
+    }
 }

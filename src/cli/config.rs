@@ -6,6 +6,25 @@ use std::path::Path;
 use crate::config::{Options, Origin, Setting, load, schema};
 use crate::error::Exit;
 
+/// What to show.
+#[derive(Debug, clap::Subcommand)]
+pub enum Config {
+    /// Prints every value in force, defaults filled in
+    Show(ShowArgs),
+    /// Prints the JSON Schema of the configuration
+    Schema,
+}
+
+impl Config {
+    /// Prints to `out`; the exit code says whether the configuration can be used.
+    pub fn run(&self, path: &Path, out: &mut dyn Write) -> Exit {
+        match self {
+            Self::Show(args) => show(path, args, out),
+            Self::Schema => schema(out),
+        }
+    }
+}
+
 /// What `config show` is told beside the path.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ShowArgs {

@@ -1,5 +1,106 @@
-//! The verbs of the command line, one file each. A verb takes its parsed arguments and a place to
-//! write to, and returns how the process ends.
+//! The commands: each reads its arguments, calls one room, prints, and ends in an exit code. Only
+//! this room speaks on standard output.
 
+mod buffer;
 pub mod check;
 pub mod config;
+pub mod decode;
+mod demo;
+mod once;
+mod ports;
+mod run;
+
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Exit, Fatal};
+
+/// fieldgate: the edge gateway. Reads Modbus, serial, Zigbee and CoAP sensors, keeps the readings
+/// safe, and sends them as MessagePack batches over MQTT.
+#[derive(Debug, Parser)]
+#[command(name = "fieldgate", version, max_term_width = 100)]
+#[command(after_help = "Start here:  fieldgate demo            no hardware, no other program
+             fieldgate check           is the configuration right?
+             fieldgate once            read everything once and print it
+
+Exit codes:  0 done, 1 a problem was found, 2 wrong usage, 3 could not reach;
+             the daemon: 78 misconfigured (do not restart), 70 broken (restart)
+Log level:   FIELDGATE_LOG=debug (error, warn, info, debug, trace)")]
+struct Arguments {
+    /// Main configuration file; conf.d/*.toml beside it is read too
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway until it is told to stop
+    Run,
+    /// Checks the configuration and reports every fault at once; opens no port
+    Check(check::Args),
+    /// Reads everything once and prints it
+    Once(once::Once),
+    /// Shows the effective configuration, or its schema
+    #[command(subcommand)]
+    Config(config::Config),
+    Decode(decode::Decode),
+    /// Looks at the readings that wait for the uplink
+    #[command(subcommand)]
+    Buffer(buffer::Buffer),
+    /// Lists the serial ports of this machine
+    Ports(ports::Ports),
+    Demo(demo::Demo),
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> Exit {
+    let arguments = Arguments::parse();
+    let ended = match arguments.command {
+        Command::Run => run::run(&arguments.config),
+        Command::Check(args) => Ok(check::run(&arguments.config, &args, &mut stdout())),
+        Command::Once(once) => once.run(&arguments.config),
+        Command::Config(config) => Ok(config.run(&arguments.config, &mut stdout())),
+        Command::Decode(decode) => decode.run(),
+        Command::Buffer(buffer) => buffer.run(&arguments.config),
+        Command::Ports(ports) => ports.run(),
+        Command::Demo(demo) => demo.run(),
+    };
+    ended.unwrap_or_else(|fatal| {
+        complain(&fatal);
+        fatal.exit
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn complain(fatal: &Fatal) {
+    eprintln!("{fatal}");
+}
+
+/// Sends what rooms log to standard error, at `FIELDGATE_LOG` or `usual` and above.
+fn log_to_stderr(usual: &str) {
+    let level = EnvFilter::try_from_env("FIELDGATE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    // Under systemd the journal adds the time itself.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    // A second call, in tests, finds the first one's subscriber and changes nothing.
+    let _ = if journal { builder.without_time().try_init() } else { builder.try_init() };
+}
+
+/// Makes the runtime every long-running command uses: one thread, since the work of a gateway is
+/// waiting, and a second thread would cost memory and wake-ups to save none of it.
+fn runtime() -> Result<tokio::runtime::Runtime, Fatal> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Fatal::new(Exit::Broken, format!("the system gave no event queue: {e}")))
+}

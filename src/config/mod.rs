@@ -42,6 +42,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::limits;
+use crate::pipeline::Deadband;
 use crate::sources::{coap, modbus, serial as serial_source, zigbee2mqtt};
 use crate::store;
 use crate::uplink::settings::Uplink;
@@ -103,17 +104,6 @@ pub enum SourceSettings {
     CoapListener(coap::settings::Listener),
     /// A CoAP resource.
     CoapClient(coap::settings::Client),
-}
-
-/// A change smaller than this is not sent on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Deadband {
-    /// The device.
-    pub device: Arc<str>,
-    /// Its point.
-    pub point: Arc<str>,
-    /// In the point's unit, not below 0.
-    pub band: f64,
 }
 
 /// How to load.

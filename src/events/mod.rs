@@ -9,6 +9,7 @@ pub mod broker;
 pub mod buffer;
 pub mod coap;
 pub mod config;
+pub mod decode;
 pub mod gateway;
 pub mod modbus;
 pub mod serial;
@@ -206,6 +207,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         buffer::CODES,
         broker::CODES,
         config::CODES,
+        decode::CODES,
     ]
     .into_iter()
     .flatten()

@@ -21,6 +21,7 @@ mod machine;
 mod outbox;
 pub mod settings;
 mod status;
+mod stored;
 mod talk;
 #[cfg(test)]
 mod tests;

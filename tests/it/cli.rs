@@ -1,1 +1,126 @@
-//! Under construction.
+//! The command line as a person meets it: each command run as a process.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value as Json;
+
+fn fieldgate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fieldgate")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn vector(name: &str) -> String {
+    format!("{}/docs/uplink/vectors/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn help_names_every_command_and_the_exit_codes() {
+    let help = text(&fieldgate(&["--help"]).stdout);
+    for word in ["run", "check", "once", "config", "decode", "buffer", "ports", "demo", "78", "70"]
+    {
+        assert!(help.contains(word), "{word} is not in the help:\n{help}");
+    }
+    for command in ["run", "check", "once", "config", "decode", "buffer", "ports", "demo"] {
+        assert!(fieldgate(&[command, "--help"]).status.success(), "{command} --help fails");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    assert_eq!(fieldgate(&["decod"]).status.code(), Some(2));
+    assert_eq!(fieldgate(&["demo", "--outage", "soon"]).status.code(), Some(2));
+}
+
+#[test]
+fn decode_reads_a_file_and_a_pipe_alike() {
+    let file = fieldgate(&["decode", &vector("01-grid.msgpack")]);
+    assert!(file.status.success());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fieldgate"))
+        .args(["decode", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let payload = std::fs::read(vector("01-grid.msgpack")).unwrap();
+    child.stdin.take().unwrap().write_all(&payload).unwrap();
+    let pipe = child.wait_with_output().unwrap();
+    assert_eq!(file.stdout, pipe.stdout);
+    let first: Json = serde_json::from_str(text(&file.stdout).lines().next().unwrap()).unwrap();
+    assert_eq!(first["key"], "gw-0042/1789990000/data/4711");
+}
+
+#[test]
+fn decode_counts_unknown_frames_on_standard_error() {
+    let ended = fieldgate(&["decode", &vector("05-unknown-frame.msgpack")]);
+    assert!(ended.status.success());
+    assert!(text(&ended.stderr).contains("1 frames of an unknown kind"));
+    assert_eq!(text(&ended.stdout).lines().count(), 15);
+}
+
+#[test]
+fn decode_of_garbage_is_a_problem_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x");
+    std::fs::write(&file, b"this is no batch at all").unwrap();
+    let ended = fieldgate(&["decode", file.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stderr).contains("FG-D01"));
+    let ended = fieldgate(&["decode", "/no/such/file"]);
+    assert_eq!(ended.status.code(), Some(3));
+    assert!(!text(&ended.stderr).contains("os error"), "{}", text(&ended.stderr));
+}
+
+#[test]
+fn the_demo_shows_readings_of_every_source() {
+    let ended = fieldgate(&["demo", "--for", "7s", "--json"]);
+    let (out, err) = (text(&ended.stdout), text(&ended.stderr));
+    assert!(ended.status.success(), "{err}");
+    let mut devices = std::collections::BTreeSet::new();
+    for line in out.lines() {
+        let reading: Json = serde_json::from_str(line).unwrap();
+        if !reading["value"].is_null() {
+            devices.insert(reading["device"].as_str().unwrap().to_owned());
+        }
+    }
+    let expected = ["chiller", "door-north", "meter-1", "office", "scale", "tank-1"];
+    assert_eq!(devices.into_iter().collect::<Vec<_>>(), expected, "{err}");
+    assert!(err.contains("0 missing"), "{err}");
+}
+
+#[test]
+fn the_demo_lives_through_an_outage_without_a_loss() {
+    let ended = fieldgate(&["demo", "--for", "8s", "--outage", "4s"]);
+    let out = text(&ended.stdout);
+    assert!(ended.status.success(), "{out}{}", text(&ended.stderr));
+    for sentence in ["broker is taken away", "the buffer holds", "broker is back", "drained"] {
+        assert!(out.contains(sentence), "no \"{sentence}\" in\n{out}");
+    }
+    assert!(out.contains("0 missing"), "{out}");
+}
+
+#[test]
+fn once_prints_what_it_could_read_and_says_what_it_could_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fieldgate.toml");
+    std::fs::write(
+        &config,
+        "[gateway]\nname = \"gw\"\n[device.gone]\nvia = \"modbus tcp 127.0.0.1:1 id 1\"\n\
+         points.a = { at = \"holding 0\", as = \"u16\" }\n[uplink.x]\nurl = \"mqtt://127.0.0.1:1\"\n",
+    )
+    .unwrap();
+    let ended = fieldgate(&["once", "--timeout", "5s", "--config", config.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
+    assert!(text(&ended.stdout).contains("gone/a"), "{}", text(&ended.stdout));
+}
+
+#[test]
+fn buffer_status_of_nothing_is_unreachable_in_words() {
+    let ended = fieldgate(&["buffer", "status", "/no/such/buffer.db"]);
+    assert_eq!(ended.status.code(), Some(3));
+    let said = text(&ended.stderr);
+    assert!(said.contains("FG-B") && !said.contains("os error"), "{said}");
+}

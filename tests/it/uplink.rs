@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fieldgate::batch::{Coding, decode};
 use fieldgate::clock::System;
 use fieldgate::events::{Events, broker as say};
 use fieldgate::mqtt::{
     Broker, ConnectError, Incoming, Login, Message, Rejection, Session, Tls, TlsFault, connect,
 };
-use fieldgate::reading::{Points, Stream, UnixMillis};
+use fieldgate::reading::{Group, PointId, PointInfo, Points, Sample, Stream, UnixMillis, Value};
 use fieldgate::secret::Secret;
+use fieldgate::store::{self, Store, settings::Seal};
 use fieldgate::uplink::{
     LinkState, Outbox, Sealed, Standing, Unreadable, Uplink, Waiting, settings::Uplink as Settings,
 };
@@ -104,6 +106,16 @@ impl Outbox for Held {
     }
 }
 
+fn uplink_settings(broker: Broker) -> Settings {
+    Settings {
+        name: "cloud".to_owned(),
+        gateway: "gw-1".into(),
+        config_hash: "c0ffee".into(),
+        labels: Vec::new(),
+        broker,
+    }
+}
+
 /// An uplink that runs until it is stopped, or dies when its task is aborted.
 struct Running {
     list: Arc<List>,
@@ -117,13 +129,7 @@ impl Running {
     fn start(broker: Broker) -> Self {
         let held = Held::default();
         let list = Arc::clone(&held.0);
-        let settings = Settings {
-            name: "cloud".to_owned(),
-            gateway: "gw-1".into(),
-            config_hash: "c0ffee".into(),
-            labels: Vec::new(),
-            broker,
-        };
+        let settings = uplink_settings(broker);
         let events = Events::default();
         let points = Arc::<Points>::default();
         let uplink = Uplink::new(settings, held, points, Arc::new(System), events.clone());
@@ -495,4 +501,68 @@ async fn a_session_that_is_not_clean_gets_what_came_while_it_was_away() {
     let mut session = connect(&reader, false).await.unwrap();
     assert!(session.session_present());
     assert_eq!(&message(&mut session, "data").await.payload[..], b"x");
+}
+
+#[tokio::test]
+async fn what_the_store_holds_reaches_a_broker_that_is_killed_and_an_uplink_that_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mosquitto = Mosquitto::start(folder.path(), STAY);
+    let points = Arc::<Points>::default();
+    let point = points.intern(PointInfo::new("m", "t", "Cel")).unwrap();
+    let list: Arc<[PointId]> = Arc::new([point]);
+    let seal = Seal {
+        age_max: Duration::from_secs(3600),
+        readings_max: 1000,
+        bytes_max: 100_000,
+        coding: Coding::Plain,
+    };
+    let settings = store::settings::Settings {
+        path: folder.path().join("buffer.db"),
+        keep: Duration::from_secs(86_400),
+        bytes_max: 1 << 30,
+        commit: Duration::from_secs(1),
+        seal,
+        gateway: "gw-1".into(),
+        config_hash: "c0ffee".into(),
+    };
+    let clock = Arc::new(System);
+    let (kept, thread) =
+        Store::open(settings, Arc::clone(&points), clock.clone(), Events::default()).unwrap();
+    let port = mosquitto.port;
+    let start = || {
+        let settings = uplink_settings(broker(port, "gw-1"));
+        let (points, clock) = (Arc::clone(&points), clock.clone());
+        let uplink = Uplink::new(settings, kept.clone(), points, clock, Events::default());
+        tokio::spawn(uplink.run(CancellationToken::new()))
+    };
+    let mut uplink = start();
+    let mut value = 0;
+    for round in 0..6 {
+        for _ in 0..20 {
+            value += 1;
+            let samples = vec![Sample::good(Value::from_i64(value))];
+            let at = UnixMillis(1_800_000_000_000 + value);
+            kept.append(Group { stream: Stream::Data, at, points: Arc::clone(&list), samples });
+            kept.flush(true).await.unwrap();
+        }
+        if round % 2 == 0 {
+            mosquitto.stop();
+            mosquitto.resume();
+        } else {
+            uplink.abort();
+            uplink = start();
+        }
+    }
+    let drained = || kept.status().stream(Stream::Data).batches == 0;
+    until("everything is acknowledged", drained).await;
+    // One more, and its number tells how many there were: none was skipped, none is left.
+    let mut reader = subscriber(&broker(mosquitto.port, "reader")).await;
+    let samples = vec![Sample::good(Value::from_i64(0))];
+    let at = UnixMillis(1_800_000_001_000);
+    kept.append(Group { stream: Stream::Data, at, points: list, samples });
+    kept.flush(true).await.unwrap();
+    let last = decode(&message(&mut reader, "data").await.payload).unwrap();
+    assert_eq!((last.header.sequence, last.header.lowest_held), (121, 121));
+    uplink.abort();
+    thread.close();
 }

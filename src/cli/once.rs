@@ -1,0 +1,115 @@
+//! `fieldgate once`: every source read once, printed as a table or as JSON. No store, no uplink: the
+//! same sources as the daemon's, with a different end of the channel.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::text;
+use crate::config::{self, SourceSettings};
+use crate::error::{Exit, Fatal};
+use crate::gateway;
+use crate::reading::{Group, PointId, Points, Reading};
+
+/// Arguments of `once`.
+#[derive(Debug, Args)]
+pub(super) struct Once {
+    /// JSON, one reading a line
+    #[arg(long)]
+    json: bool,
+    /// Longest time to wait for the slowest source
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    timeout: humantime::Duration,
+}
+
+impl Once {
+    pub(super) fn run(self, path: &Path) -> Result<Exit, Fatal> {
+        super::log_to_stderr("warn");
+        let config = config::load(path, config::Options::default())
+            .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?;
+        let pushed = config.sources.iter().filter(|source| names_its_points_later(source)).count();
+        super::runtime()?.block_on(async {
+            let (outlet, mut inbox) = gateway::open_outlet();
+            let stop = CancellationToken::new();
+            let mut sources = gateway::start_sources(config.sources, &outlet, &stop)?;
+            let points = outlet.points;
+            // Pollers have named all their points by now; who sends by itself has named none.
+            let awaited = points.len();
+            let mut latest = BTreeMap::new();
+            let end = Instant::now() + Duration::from(self.timeout);
+            while latest.len() < awaited || pushed > 0 {
+                match timeout_at(end, inbox.recv()).await {
+                    Ok(Some(group)) => note(&group, &mut latest),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            stop.cancel();
+            drop(inbox);
+            while sources.join_next().await.is_some() {}
+            self.print(&config.gateway.name, &points, awaited, &latest)
+        })
+    }
+
+    fn print(
+        &self,
+        gateway: &str,
+        points: &Points,
+        awaited: usize,
+        latest: &BTreeMap<PointId, Reading>,
+    ) -> Result<Exit, Fatal> {
+        let mut out = io::stdout().lock();
+        for reading in latest.values() {
+            let info = points.info(reading.point);
+            let name = format!("{}/{}", info.device, info.point);
+            let at = text::rfc3339(reading.at);
+            let line = if self.json {
+                let value = reading.sample.value.as_ref().ok();
+                json!({"gw": gateway, "device": &*info.device, "point": &*info.point, "t": at,
+                    "value": text::json(value.map(Into::into)), "unit": &*info.unit,
+                    "q": reading.sample.mark()})
+                .to_string()
+            } else {
+                match &reading.sample.value {
+                    Ok(value) => format!("{name:<36} {value:>14} {}", info.unit),
+                    Err(why) => format!("{name:<36} {:>14} ({why})", "-"),
+                }
+            };
+            match writeln!(out, "{}", line.trim_end()) {
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
+                written => written.map_err(|e| Fatal::new(Exit::Unreachable, e.to_string()))?,
+            }
+        }
+        self.verdict(awaited, latest)
+    }
+
+    #[expect(clippy::print_stderr, reason = "a command speaks to the person who called it")]
+    fn verdict(&self, awaited: usize, latest: &BTreeMap<PointId, Reading>) -> Result<Exit, Fatal> {
+        let with_value = latest.values().filter(|r| r.sample.value.is_ok()).count();
+        let missing = awaited.saturating_sub(latest.len());
+        if missing > 0 {
+            eprintln!("{missing} points were not read within {}", self.timeout);
+        }
+        Ok(match with_value {
+            0 => Exit::Unreachable,
+            n if n < latest.len().max(awaited) => Exit::Problem,
+            _ => Exit::Done,
+        })
+    }
+}
+
+/// Whether a source knows its points only when somebody speaks to it.
+fn names_its_points_later(source: &SourceSettings) -> bool {
+    !matches!(source, SourceSettings::Modbus(_) | SourceSettings::Serial(_))
+}
+
+fn note(group: &Group, latest: &mut BTreeMap<PointId, Reading>) {
+    for reading in group.readings() {
+        latest.insert(reading.point, reading);
+    }
+}

@@ -1,0 +1,77 @@
+//! `fieldgate run`: configuration before any port, announce, run, drain.
+
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Config};
+use crate::error::{Exit, Fatal};
+use crate::gateway::Gateway;
+
+/// Runs the gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// 78 when the configuration has faults, 70 when the gateway broke.
+pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
+    super::log_to_stderr("info");
+    let config = config::load(path, config::Options::default()).map_err(|faults| {
+        Fatal::new(
+            Exit::Misconfigured,
+            format!("{faults}\nfieldgate does not start with these faults. Try: fieldgate check"),
+        )
+    })?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    announce(&config);
+    give_back_memory();
+    super::runtime()?.block_on(async {
+        let gateway = Gateway::start(config)?;
+        let signal = told_to_stop().await?;
+        tracing::info!("{signal}: committing and sending what is left");
+        gateway.stop().await?;
+        tracing::info!("stopped");
+        Ok(Exit::Done)
+    })
+}
+
+fn announce(config: &Config) {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!("fieldgate {version}: gateway {}, config {}", config.gateway.name, config.hash);
+    tracing::info!("keeps readings in {}", config.store.path.display());
+    for uplink in &config.uplinks {
+        let broker = &uplink.broker;
+        let scheme = if broker.tls.is_some() { "mqtts" } else { "mqtt" };
+        tracing::info!("sends to {} at {scheme}://{}:{}", uplink.name, broker.host, broker.port);
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP only says that a restart is needed.
+pub(super) async fn told_to_stop() -> Result<&'static str, Fatal> {
+    let listen = |kind| {
+        signal(kind).map_err(|e| Fatal::new(Exit::Broken, format!("signals cannot be heard: {e}")))
+    };
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("told to stop"),
+            _ = interrupt.recv() => return Ok("interrupted"),
+            _ = hang_up.recv() => {
+                tracing::info!("a changed configuration takes effect at the next restart");
+            }
+        }
+    }
+}
+
+/// Returns to the system what reading the configuration took: a parsed file of 10,000 points is
+/// several times the size of what remains of it.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "malloc_trim has no preconditions and no safe wrapper")]
+    // SAFETY: malloc_trim(3) may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
