@@ -3,11 +3,14 @@
 //! protocols over real sockets and pseudo-terminals; only the physics is made up.
 
 use std::f64::consts::TAU;
+use std::fs::File;
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use libc::O_NOCTTY;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UdpSocket};
@@ -123,7 +126,8 @@ pub async fn modbus_tcp(listener: TcpListener, device: Registers) -> std::io::Re
 /// # Errors
 /// When the line fails.
 pub async fn modbus_rtu(line: Line, device: Registers) -> std::io::Result<()> {
-    rtu::Server::new(line.device).serve_forever(device).await
+    let Line { device: wire, held: _held, .. } = line;
+    rtu::Server::new(wire).serve_forever(device).await
 }
 
 /// A pseudo-terminal: the device's end, and the path of the gateway's.
@@ -131,8 +135,9 @@ pub struct Line {
     device: SerialStream,
     /// Where the gateway opens it.
     pub path: PathBuf,
-    /// Held open so that the device's end does not fail while the gateway is still starting.
-    _gateway: SerialStream,
+    /// The gateway's end held open, without the lock a port has: otherwise the device's end would
+    /// fail whenever the gateway is not there.
+    held: File,
 }
 
 impl Line {
@@ -144,7 +149,8 @@ impl Line {
         let (device, mut gateway) = SerialStream::pair()?;
         gateway.set_exclusive(false)?;
         let path = gateway.name().map(PathBuf::from).unwrap_or_default();
-        Ok(Self { device, path, _gateway: gateway })
+        let held = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(&path)?;
+        Ok(Self { device, path, held })
     }
 }
 
