@@ -185,8 +185,6 @@ pub const MODBUS_REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
 pub const MODBUS_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How much of that wait a poll shares before it reports that there is no data.
 pub const MODBUS_CONNECT_POLL_MAX: Duration = Duration::from_millis(900);
-/// First polls of a bus are spread by at most this much from one class to the next.
-pub const MODBUS_STAGGER_MAX: Duration = Duration::from_millis(20);
 
 /// Devices of one Zigbee network: what a retained list of [`MQTT_PACKET_BYTES_MAX`] holds, and ten
 /// times what coordinators carry.

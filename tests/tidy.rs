@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const LINES_MAX: usize = 500;
-const COLUMNS_MAX: usize = 100;
+/// rustfmt holds code at 100; the last word of a comment may stand a little over.
+const COLUMNS_MAX: usize = 104;
 
 /// Rooms by floor; a room may use its own floor's earlier doors only where [`DOORS`] says so.
 const FLOORS: [(&str, u8); 17] = [

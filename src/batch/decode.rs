@@ -168,8 +168,11 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
 /// this is how payloads that were written one behind the other are told apart.
 ///
 /// # Errors
-/// When what stands there is not MessagePack.
+/// When what stands there is not MessagePack, or no map, as every envelope is.
 pub fn first_value(bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
+    if !matches!(bytes.first(), None | Some(0x80..=0x8f | 0xde | 0xdf)) {
+        return Err(DecodeError::NotABatch("the envelope"));
+    }
     match Reader::new(bytes).skip() {
         Ok(value) => Ok(Some(value.len())),
         Err(Malformed::Short) => Ok(None),

