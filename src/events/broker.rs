@@ -27,7 +27,7 @@ pub static NOT_REACHED: Code = Code {
     title: "broker not reached",
     about: "No MQTT session came about: the broker's name, its address, or its answer is \
             missing. The gateway keeps every batch on disk and dials again, with growing pauses \
-            of up to five minutes; nothing is lost until the buffer's limit. A person can check \
+            of up to half a minute; nothing is lost until the buffer's limit. A person can check \
             cable, mobile signal, DNS, firewall, and whether the broker runs on that host and \
             port.",
 };

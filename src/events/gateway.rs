@@ -7,7 +7,7 @@ pub static SOURCE_FAILED: Code = Code {
     id: "FG-G01",
     title: "a source failed inside",
     about: "A source met a state its authors did not foresee and was stopped. Every other source \
-            goes on. The gateway starts it again after a pause that doubles up to five minutes. \
+            goes on. The gateway starts it again after a pause that doubles up to half a minute. \
             Please report the text together with the configuration of that source.",
 };
 
