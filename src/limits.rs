@@ -139,6 +139,10 @@ pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
 /// most half a minute.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
+/// Longest pause while the broker hangs up on one batch: each try sends it again, and on a metered
+/// link half a megabyte every half minute would be a gigabyte a day.
+pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);
+
 /// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.
 pub const SERIAL_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// First and longest pause before a serial port that is gone is opened again: a replugged adapter

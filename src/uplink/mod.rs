@@ -41,6 +41,7 @@ use self::settings::Uplink as Settings;
 use self::talk::{End, Talk};
 use crate::clock::Clock;
 use crate::events::{Events, broker as say};
+use crate::limits;
 use crate::mqtt::{self, Broker, ConnectError, Session, SessionError, Will};
 use crate::reading::{Points, Stream};
 
@@ -164,9 +165,13 @@ impl<O: Outbox> Uplink<O> {
                     }
                 }
             }
+            let pause_max = match machine.suspect() {
+                Some(_) => limits::UNWANTED_BATCH_DELAY_MAX,
+                None => limits::RECONNECT_DELAY_MAX,
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(backoff.pause()) => {}
+                () = sleep(backoff.pause(pause_max)) => {}
             }
         }
     }
