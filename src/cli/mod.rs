@@ -6,6 +6,7 @@ pub mod check;
 pub mod config;
 pub mod decode;
 mod demo;
+mod explain;
 mod once;
 mod ports;
 mod run;
@@ -55,6 +56,8 @@ enum Command {
     /// Lists the serial ports of this machine
     Ports(ports::Ports),
     Demo(demo::Demo),
+    /// Tells what is behind a code such as FG-M03
+    Explain(explain::Explain),
 }
 
 /// Runs the command that the arguments name.
@@ -70,6 +73,7 @@ pub fn main() -> Exit {
         Command::Buffer(buffer) => buffer.run(&arguments.config),
         Command::Ports(ports) => ports.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Explain(explain) => explain.run(),
     };
     ended.unwrap_or_else(|fatal| {
         complain(&fatal);

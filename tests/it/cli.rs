@@ -36,6 +36,21 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn explain_knows_every_code_and_says_when_it_does_not() {
+    let list = text(&fieldgate(&["explain"]).stdout);
+    assert!(list.lines().count() > 30, "{list}");
+    for line in list.lines() {
+        let id = line.split_whitespace().next().unwrap();
+        let told = fieldgate(&["explain", &id.to_lowercase()]);
+        assert!(told.status.success());
+        assert!(text(&told.stdout).starts_with(line), "{id}");
+    }
+    let unknown = fieldgate(&["explain", "FG-X99"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("FG-X99"));
+}
+
+#[test]
 fn decode_reads_a_file_and_a_pipe_alike() {
     let file = fieldgate(&["decode", &vector("01-grid.msgpack")]);
     assert!(file.status.success());
