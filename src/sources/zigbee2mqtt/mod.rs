@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::network::{Network, Said};
 use self::settings::Bridge;
 use super::{Outlet, Running, Source};
+use crate::backoff::Backoff;
 use crate::events::broker;
 use crate::limits::{RECONNECT_DELAY_MIN, ZIGBEE_RECONNECT_DELAY_MAX};
 use crate::mqtt::{self, Broker, Incoming, Session, SessionError};
@@ -44,7 +45,7 @@ impl Zigbee2Mqtt {
 
     /// Dials, listens until the session ends, and again; never returns.
     async fn keep_listening(&mut self, outlet: &Outlet) {
-        let mut delay = RECONNECT_DELAY_MIN;
+        let mut backoff = Backoff::new(RECONNECT_DELAY_MIN, ZIGBEE_RECONNECT_DELAY_MAX);
         loop {
             match mqtt::connect(&self.broker, true).await {
                 Ok(mut session) => {
@@ -55,7 +56,7 @@ impl Zigbee2Mqtt {
                     // A broker that ends every session soon (it refuses a subscription, another
                     // client has our identifier) is not dialled at full pace for ever.
                     if began.elapsed() > ZIGBEE_RECONNECT_DELAY_MAX {
-                        delay = RECONNECT_DELAY_MIN;
+                        backoff.reset();
                     }
                 }
                 Err(error) => {
@@ -66,8 +67,7 @@ impl Zigbee2Mqtt {
                     let _ = self.act(outlet).await;
                 }
             }
-            sleep(delay).await;
-            delay = (delay * 2).min(ZIGBEE_RECONNECT_DELAY_MAX);
+            sleep(backoff.pause()).await;
         }
     }
 
