@@ -5,6 +5,7 @@
 pub mod coap;
 pub mod line;
 pub mod modbus;
+pub mod number;
 pub mod serial;
 pub mod zigbee2mqtt;
 
