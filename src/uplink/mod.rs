@@ -51,7 +51,7 @@ pub struct Uplink<O> {
     points: Arc<Points>,
     clock: Arc<dyn Clock>,
     events: Events,
-    /// Read by `status` and `demo`.
+    /// Watched through [`Uplink::link`].
     link: watch::Sender<LinkState>,
     topics: Topics,
     subject: String,
