@@ -130,8 +130,10 @@ pub const MQTT_KEPT_BYTES_MAX: usize = 2 * MQTT_PACKET_BYTES_MAX;
 /// pairs.
 pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
 
-/// See [`RECONNECT_DELAY_MIN`]: five minutes spare a fleet's broker after a power cut.
-pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
+/// See [`RECONNECT_DELAY_MIN`]. With full jitter 10,000 gateways that all lost their broker dial it
+/// 670 times a second, which one core of a broker takes; a person in front of a gateway waits at
+/// most half a minute.
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
 // The uplink.
 
@@ -155,6 +157,10 @@ pub const LINK_STEADY_TIME: Duration = Duration::from_secs(10);
 /// Connections in a row that end with the same batch unacknowledged first, before it is suspected.
 pub const BATCH_SUSPECTED_AFTER: u32 = 5;
 
+/// Longest pause while the broker hangs up on one batch: each try sends it again, and on a metered
+/// link half a megabyte every half minute would be a gigabyte a day.
+pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);
+
 /// Bytes of `meta`: AWS IoT takes 128 KiB a message, and topic and header need some of it.
 pub const META_BYTES_MAX: usize = 127 * 1024;
 
@@ -168,39 +174,6 @@ pub const STATUS_TIME_MAX: Duration = Duration::from_secs(60);
 /// [`MQTT_GOODBYE_TIME_MAX`] it fits [`SHUTDOWN_TIME_MAX`].
 pub const UPLINK_GOODBYE_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Largest MQTT packet accepted from a broker, bytes. zigbee2mqtt's retained device list takes
-/// about 2 KB a device: this fits a network of 2,000.
-pub const MQTT_PACKET_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Waiting for a broker to take a TCP connection, finish TLS and answer CONNECT.
-pub const MQTT_CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// Waiting for the broker to take bytes we write. One that stalls longer is given up and dialled
-/// again; 60 s is what a cellular link may need to recover a cell change.
-pub const MQTT_WRITE_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Bytes that the kernel may hold unsent for a broker. A ping stands behind them: 32 KiB are 13 s on
-/// a GPRS link of 20 kbit/s, just under half of the usual keep-alive. What is sent and not yet
-/// acknowledged by TCP comes on top, so fast links with long delays are not slowed.
-pub const MQTT_UNSENT_BYTES_MAX: u32 = 32 * 1024;
-
-/// Saying goodbye to a broker; one that does not listen any more is left.
-pub const MQTT_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// Bytes of messages kept while a broker has not yet answered SUBSCRIBE: what it retains for us may
-/// come before its answer (MQTT 3.1.1, section 3.8.4). Twice the largest packet.
-pub const MQTT_KEPT_BYTES_MAX: usize = 2 * MQTT_PACKET_BYTES_MAX;
-
-/// First and longest pause before a broker is dialled again; full jitter between.
-pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
-/// See [`RECONNECT_DELAY_MIN`]. With full jitter 10,000 gateways that all lost their broker dial it
-/// 670 times a second, which one core of a broker takes; a person in front of a gateway waits at
-/// most half a minute.
-pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
-
-/// Longest pause while the broker hangs up on one batch: each try sends it again, and on a metered
-/// link half a megabyte every half minute would be a gigabyte a day.
-pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);
 // Serial lines.
 
 /// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.
@@ -285,10 +258,6 @@ pub const ZIGBEE_FEATURES_MAX: usize = 256;
 /// Longest state of one Zigbee device that is read, bytes. Real ones stay below 4 KiB; parsed JSON
 /// takes up to twenty times its text.
 pub const ZIGBEE_STATE_BYTES_MAX: usize = 128 * 1024;
-
-/// Longest pause before the broker of a Zigbee network is dialled again. It is one client of a
-/// broker nearby, so there is no fleet to spare.
-pub const ZIGBEE_RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
 // CoAP.
 

@@ -2,7 +2,7 @@
 //!
 //! [`network`] knows what messages mean; here is only the session: dial, subscribe, hand messages
 //! over, and dial again when the session ends, with pauses of up to
-//! [`ZIGBEE_RECONNECT_DELAY_MAX`]. A broker that is away for a moment leaves no trace in the
+//! [`RECONNECT_DELAY_MAX`]. A broker that is away for a moment leaves no trace in the
 //! readings; one that cannot be dialled marks every point as timed out once.
 
 pub mod definition;
@@ -22,7 +22,7 @@ use self::settings::Bridge;
 use super::{Outlet, Running, Source};
 use crate::backoff::Backoff;
 use crate::events::broker;
-use crate::limits::{RECONNECT_DELAY_MIN, ZIGBEE_RECONNECT_DELAY_MAX};
+use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::mqtt::{self, Broker, Incoming, Session, SessionError};
 
 /// One bridge: the source.
@@ -45,7 +45,7 @@ impl Zigbee2Mqtt {
 
     /// Dials, listens until the session ends, and again; never returns.
     async fn keep_listening(&mut self, outlet: &Outlet) {
-        let mut backoff = Backoff::new(RECONNECT_DELAY_MIN, ZIGBEE_RECONNECT_DELAY_MAX);
+        let mut backoff = Backoff::new(RECONNECT_DELAY_MIN, RECONNECT_DELAY_MAX);
         loop {
             match mqtt::connect(&self.broker, true).await {
                 Ok(mut session) => {
@@ -55,7 +55,7 @@ impl Zigbee2Mqtt {
                     outlet.events.raise(notice);
                     // A broker that ends every session soon (it refuses a subscription, another
                     // client has our identifier) is not dialled at full pace for ever.
-                    if began.elapsed() > ZIGBEE_RECONNECT_DELAY_MAX {
+                    if began.elapsed() > RECONNECT_DELAY_MAX {
                         backoff.reset();
                     }
                 }
