@@ -4,7 +4,8 @@
 //! Start: store, pipeline, uplink, sources; so nothing is read that could not be kept. Stop, the
 //! other way round: sources end, the pipeline drains what they left, the store commits and seals,
 //! the uplink sends what it can and says goodbye, the store closes. A source that panics is started
-//! again; the store's thread ending is the one thing that ends the gateway.
+//! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
+//! them ending by itself ends the gateway, and systemd starts it again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
 use crate::clock::{Clock, System};
 use crate::config::{Config, SourceSettings};
 use crate::error::{Exit, Fatal};
@@ -28,7 +30,7 @@ use crate::sources::modbus::ModbusBus;
 use crate::sources::serial::SerialDevice;
 use crate::sources::zigbee2mqtt::Zigbee2Mqtt;
 use crate::sources::{Outlet, Source};
-use crate::store::{Store, StoreThread};
+use crate::store::{Health, Store, StoreThread};
 use crate::uplink::Uplink;
 
 /// First pause before a failed source is started again; doubled up to
@@ -46,7 +48,7 @@ pub struct Gateway {
     stop_sources: CancellationToken,
     sources: JoinSet<()>,
     /// Ends by itself when the last outlet is gone.
-    pipeline: JoinHandle<()>,
+    pipeline: JoinSet<()>,
     stop_uplinks: CancellationToken,
     uplinks: JoinSet<()>,
 }
@@ -66,8 +68,8 @@ impl Gateway {
 
         let (groups, inbox) = mpsc::channel(limits::GROUPS_QUEUED_MAX);
         let filter = Filter::new(&config.deadbands, Arc::clone(&points));
-        #[expect(clippy::disallowed_methods, reason = "this is the one home of spawn")]
-        let pipeline = tokio::spawn(pipeline::run(inbox, filter, store.clone()));
+        let mut pipeline = JoinSet::new();
+        pipeline.spawn(pipeline::run(inbox, filter, store.clone()));
 
         let stop_uplinks = CancellationToken::new();
         let mut uplinks = JoinSet::new();
@@ -83,36 +85,54 @@ impl Gateway {
         Ok(Self { store, events, thread, stop_sources, sources, pipeline, stop_uplinks, uplinks })
     }
 
+    /// Waits until a part that never ends by itself has ended, and says which: the store's thread,
+    /// the pipeline or an uplink that panicked. The gateway must not go on without it; whoever
+    /// waits here starts the process anew.
+    pub async fn broken(&mut self) -> Fatal {
+        // It changes with every seal, and for the last time when the thread ends.
+        let mut store = self.store.sealed();
+        let part = loop {
+            if self.store.status().health == Health::Ended {
+                break "the store";
+            }
+            tokio::select! {
+                Ok(()) = store.changed() => {}
+                Some(_) = self.pipeline.join_next() => break "the pipeline",
+                Some(_) = self.uplinks.join_next() => break "an uplink",
+                else => break "the store",
+            }
+        };
+        let notice = events::gateway::part_ended(part);
+        let text = notice.to_string();
+        self.events.raise(notice);
+        Fatal::new(Exit::Broken, text)
+    }
+
     /// Stops in order, within [`limits::SHUTDOWN_TIME_MAX`].
     ///
     /// # Errors
     /// When the store could not commit what was read last.
     pub async fn stop(mut self) -> Result<(), Fatal> {
         self.stop_sources.cancel();
-        let budget = limits::SHUTDOWN_TIME_MAX;
-        if timeout(budget / 4, async { while self.sources.join_next().await.is_some() {} })
-            .await
-            .is_err()
-        {
-            // A source that does not end in time is dropped with the outlet it holds.
-            self.sources.shutdown().await;
+        end(&mut self.sources, limits::STOP_SOURCES_TIME_MAX).await;
+        let committed = timeout(limits::STOP_COMMIT_TIME_MAX, async {
+            while self.pipeline.join_next().await.is_some() {}
+            self.store.flush(true).await
+        });
+        let committed = committed.await;
+        if !self.uplinks.is_empty() {
+            self.drain(limits::STOP_DRAIN_TIME_MAX).await;
         }
-        let _ = timeout(budget / 4, &mut self.pipeline).await;
-        let sealed = timeout(budget / 4, self.store.flush(true)).await;
-        self.drain(budget / 4).await;
         self.stop_uplinks.cancel();
-        if timeout(budget / 4, async { while self.uplinks.join_next().await.is_some() {} })
-            .await
-            .is_err()
-        {
-            self.uplinks.shutdown().await;
-        }
-        self.thread.close();
-        match sealed {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(Fatal::new(Exit::Broken, e.to_string())),
-            Err(_) => Err(Fatal::new(Exit::Broken, "the store did not commit in time")),
-        }
+        let goodbye = limits::UPLINK_GOODBYE_TIME_MAX + limits::MQTT_GOODBYE_TIME_MAX;
+        end(&mut self.uplinks, goodbye).await;
+        let lost = self.thread.close();
+        let why = match committed {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the disk takes too long".to_owned(),
+        };
+        Err(Fatal::new(Exit::Broken, events::gateway::not_committed(lost, &why).to_string()))
     }
 
     /// Waits until every batch is acknowledged, or for `patience`.
@@ -121,12 +141,24 @@ impl Gateway {
             || Stream::ALL.iter().map(|s| self.store.status().stream(*s).batches).sum::<u64>();
         let emptied = async {
             while held() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sleep(limits::DRAIN_LOOK_TIME).await;
+                // Acknowledgements free their batches with a commit, which may be a minute away. One
+                // that fails has been told; the next look tries again.
+                let _ = self.store.flush(false).await;
             }
         };
         if timeout(patience, emptied).await.is_err() {
             self.events.raise(events::gateway::slow_stop(patience.as_secs(), held()));
         }
+    }
+}
+
+/// Waits until all tasks have ended; those that do not within `patience` are dropped where they
+/// stand, with whatever they hold.
+async fn end(tasks: &mut JoinSet<()>, patience: Duration) {
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if timeout(patience, ended).await.is_err() {
+        tasks.shutdown().await;
     }
 }
 
@@ -175,10 +207,12 @@ pub fn open_outlet() -> (Outlet, mpsc::Receiver<Group>) {
     (outlet, inbox)
 }
 
-/// Runs a source, and runs it again when it panics.
+/// Runs a source, and runs it again when it panics. A source that has run for longer than the longest
+/// pause is taken for healthy: its next fall is a first one.
 async fn keep_running(mut source: Box<dyn Source>, outlet: Outlet, stop: CancellationToken) {
-    let mut delay = RESTART_DELAY_MIN;
+    let mut backoff = Backoff::new(RESTART_DELAY_MIN, limits::RECONNECT_DELAY_MAX);
     while !stop.is_cancelled() {
+        let began = Instant::now();
         let run = source.run(outlet.clone(), stop.clone());
         if let Err(panic) = AssertUnwindSafe(run).catch_unwind().await {
             let why = panic
@@ -188,7 +222,104 @@ async fn keep_running(mut source: Box<dyn Source>, outlet: Outlet, stop: Cancell
                 .unwrap_or("no reason was given");
             outlet.events.raise(events::gateway::source_failed(&source.name(), why));
         }
-        let _ = timeout(delay, stop.cancelled()).await;
-        delay = (delay * 2).min(limits::RECONNECT_DELAY_MAX);
+        if began.elapsed() > limits::RECONNECT_DELAY_MAX {
+            backoff.reset();
+        }
+        // Either way the loop looks again.
+        let _ = timeout(backoff.pause(), stop.cancelled()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{Sample, UnixMillis, Value};
+    use crate::sources::Running;
+
+    /// Panics in its first run, sends a group in each later one.
+    struct Fragile {
+        runs: i64,
+    }
+
+    impl Source for Fragile {
+        fn name(&self) -> String {
+            "source fragile".to_owned()
+        }
+
+        fn run<'a>(&'a mut self, outlet: Outlet, stop: CancellationToken) -> Running<'a> {
+            Box::pin(async move {
+                self.runs += 1;
+                assert!(self.runs > 1, "an input nobody foresaw");
+                outlet.send(group(self.runs)).await;
+                stop.cancelled().await;
+            })
+        }
+    }
+
+    /// Sends a group every minute.
+    struct Steady;
+
+    impl Source for Steady {
+        fn name(&self) -> String {
+            "source steady".to_owned()
+        }
+
+        fn run<'a>(&'a mut self, outlet: Outlet, stop: CancellationToken) -> Running<'a> {
+            Box::pin(async move {
+                while !stop.is_cancelled() {
+                    outlet.send(group(100)).await;
+                    let _ = timeout(Duration::from_secs(60), stop.cancelled()).await;
+                }
+            })
+        }
+    }
+
+    fn group(number: i64) -> Group {
+        Group {
+            stream: Stream::Data,
+            at: UnixMillis(number),
+            points: Arc::new([]),
+            samples: vec![Sample::good(Value::from_i64(number))],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_panics_is_started_again_and_the_others_go_on() {
+        let (outlet, mut inbox) = open_outlet();
+        let stop = CancellationToken::new();
+        let fragile = keep_running(Box::new(Fragile { runs: 0 }), outlet.clone(), stop.clone());
+        let steady = keep_running(Box::new(Steady), outlet.clone(), stop.clone());
+        let look = async {
+            let mut seen = Vec::new();
+            while seen.len() < 3 {
+                seen.push(inbox.recv().await.unwrap().at.0);
+            }
+            stop.cancel();
+            seen
+        };
+        let (_, _, seen) = tokio::join!(fragile, steady, look);
+        assert_eq!(seen, [100, 2, 100], "the second run did not come, or came too late");
+        let standing = outlet.events.standing();
+        assert_eq!(standing.len(), 1);
+        let text = standing[0].notice.to_string();
+        assert!(text.contains("source fragile") && text.contains("nobody foresaw"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_unasked_ends_the_gateway_with_70() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fieldgate.toml");
+        let text = "[gateway]\nname = \"g\"\n[source.push]\nvia = \"coap listen 127.0.0.1:0\"\n\
+                    [buffer]\npath = \"buffer.db\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = crate::config::load(&path, crate::config::Options::default()).unwrap();
+        let mut gateway = Gateway::start(config).unwrap();
+        assert!(timeout(Duration::from_millis(200), gateway.broken()).await.is_err());
+        gateway.thread.kill();
+        let fatal = gateway.broken().await;
+        assert_eq!(fatal.exit, Exit::Broken);
+        assert!(fatal.message.contains("the store ended by itself"), "{fatal}");
+        let fatal = gateway.stop().await.unwrap_err();
+        assert_eq!(fatal.exit, Exit::Broken);
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+// What flows: readings, points and names.
+
 /// Longest text value, bytes. A single value over 32 KiB would not fit the smallest broker limit
 /// beside its neighbours (AWS IoT: 128 KiB a message), and no sensor has that much to say.
 pub const TEXT_BYTES_MAX: usize = 32 * 1024;
@@ -14,43 +16,18 @@ pub const POINTS_MAX: usize = 100_000;
 /// Longest device or point name, bytes: a topic level and a column that people can read.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Longest unit, bytes: the longest in the SenML registry has 10, composed ones stay below 40.
+pub const UNIT_BYTES_MAX: usize = 64;
+
 /// Groups waiting between the sources and the pipeline. A 115,200 baud line makes at most 150 polls
 /// a second and a Modbus TCP device about 1,000; this is a quarter of a second of the latter.
 pub const GROUPS_QUEUED_MAX: usize = 256;
 
-/// Requests waiting for the store's thread. The pipeline waits when it is full; that wait is the
-/// back-pressure on the sources.
-pub const STORE_REQUESTS_MAX: usize = 64;
+/// Longest silence of a point within its deadband: one reading in 15 minutes is 3 kB a month and
+/// shows that the point lives.
+pub const DEADBAND_SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// Readings held in memory while the disk refuses them, then counted drops. 200,000 readings of 32
-/// bytes are 6.4 MB: 40 s at 5,000 a second.
-pub const READINGS_UNCOMMITTED_MAX: usize = 200_000;
-
-/// Acknowledgements held in memory until the next commit, each 16 bytes. One beyond is forgotten,
-/// which costs a repeated batch under the same key.
-pub const ACKNOWLEDGED_UNCOMMITTED_MAX: usize = 10_000;
-
-/// Shortest commit time. An SD card takes 5 to 50 ms for a sync; below this it would do nothing else.
-pub const COMMIT_TIME_MIN: Duration = Duration::from_millis(10);
-
-/// First and longest pause before a disk that refused is tried again.
-pub const DISK_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
-/// See [`DISK_RETRY_DELAY_MIN`]: with 30 s an operator who makes room sees it heal while watching.
-pub const DISK_RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
-
-/// Waiting for more readings before the first batch after a start is sealed: an installer who looks
-/// on sees a first value at once, and one with most of its neighbours.
-pub const FIRST_SEAL_LINGER: Duration = Duration::from_millis(50);
-
-/// Names kept in the store that no point of this process has; more are forgotten when nothing
-/// refers to them.
-pub const SERIES_ORPHANS_MAX: usize = 1000;
-
-/// Damaged rows kept for salvage; at the batch limit they take 50 MiB.
-pub const DAMAGED_ROWS_MAX: u64 = 100;
-
-/// What is read of the file that locks a store: two numbers with names.
-pub const LOCK_FILE_BYTES_MAX: u64 = 128;
+// Batches: what the encoder makes and a decoder takes.
 
 /// Readings in one batch (DESIGN section 4).
 pub const BATCH_READINGS_MAX: usize = 50_000;
@@ -77,37 +54,54 @@ pub const BATCH_WORDS_MAX: usize = 4 * BATCH_READINGS_MAX;
 /// Largest window of a zstd body, as a power of two: no more than the body may inflate to.
 pub const BATCH_ZSTD_WINDOW_LOG_MAX: u32 = BATCH_INFLATED_BYTES_MAX.ilog2();
 
-/// Batches sent and not yet acknowledged. 16 batches of 64 KiB keep a 300 ms satellite link of
-/// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 16;
+// The store.
 
-/// Batches read from the store at once: enough to keep the window full, few enough that reading
-/// ahead costs at most 2 MiB.
-pub const BATCHES_READ_MAX: usize = 4;
+/// Requests (reads of the uplink, flushes) waiting for the store's thread; one more is refused and
+/// comes again. Appending is no request: it never waits.
+pub const STORE_REQUESTS_MAX: usize = 64;
 
-/// Shortest time without an acknowledgement, batches being in flight, after which a connection is
-/// given up; three keep-alives when that is longer. A broker that is alive acknowledges in
-/// milliseconds, one that writes to a slow disk in seconds.
-pub const ACKNOWLEDGEMENT_TIME_MIN: Duration = Duration::from_secs(60);
+/// Readings held in memory while the disk refuses them, then counted drops. 200,000 readings of 32
+/// bytes are 6.4 MB: 40 s at 5,000 a second.
+pub const READINGS_UNCOMMITTED_MAX: usize = 200_000;
 
-/// How long a new connection must last before the trouble before it is called over. A link that
-/// flaps faster stays one condition with a count.
-pub const LINK_STEADY_TIME: Duration = Duration::from_secs(10);
+/// Acknowledgements held in memory until the next commit, each 16 bytes. One beyond is forgotten,
+/// which costs a repeated batch under the same key.
+pub const ACKNOWLEDGED_UNCOMMITTED_MAX: usize = 10_000;
 
-/// Connections in a row that end with the same batch unacknowledged first, before it is suspected.
-pub const BATCH_SUSPECTED_AFTER: u32 = 5;
+/// Shortest and longest group commit. An SD card takes about 10 ms for an fsync; more than a minute
+/// at risk is not what anyone means by kept.
+pub const COMMIT_MIN: Duration = Duration::from_millis(10);
 
-/// Bytes of `meta`: AWS IoT takes 128 KiB a message, and topic and header need some of it.
-pub const META_BYTES_MAX: usize = 127 * 1024;
+/// See [`COMMIT_MIN`].
+pub const COMMIT_MAX: Duration = Duration::from_secs(60);
 
-/// Between two looks at whether `status` or `meta` have news.
-pub const STATUS_LOOK_TIME: Duration = Duration::from_secs(10);
-/// Between two `status` without news.
-pub const STATUS_TIME_MAX: Duration = Duration::from_secs(60);
+/// Waiting for more readings before the first batch after a start is sealed: an installer who looks
+/// on sees a first value at once, and one with most of its neighbours.
+pub const FIRST_SEAL_LINGER: Duration = Duration::from_millis(50);
 
-/// Waiting for the broker to acknowledge the last `status` before goodbye; with
-/// [`MQTT_GOODBYE_TIME_MAX`] it fits [`SHUTDOWN_TIME_MAX`].
-pub const UPLINK_GOODBYE_TIME_MAX: Duration = Duration::from_secs(3);
+/// First and longest pause before a disk that refused is tried again.
+pub const DISK_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+
+/// See [`DISK_RETRY_DELAY_MIN`]: with 30 s an operator who makes room sees it heal while watching.
+pub const DISK_RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// Smallest buffer, bytes: two batches of the largest size and SQLite's own pages.
+pub const BUFFER_BYTES_MIN: u64 = 2 * 1024 * 1024;
+
+/// Largest buffer, bytes: 1 TiB, more than any board carries.
+pub const BUFFER_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+
+/// Names kept in the store that no point of this process has; more are forgotten when nothing
+/// refers to them.
+pub const SERIES_ORPHANS_MAX: usize = 1000;
+
+/// Damaged rows kept for salvage; at the batch limit they take 50 MiB.
+pub const DAMAGED_ROWS_MAX: u64 = 100;
+
+/// What is read of the file that locks a store: two numbers with names.
+pub const LOCK_FILE_BYTES_MAX: u64 = 128;
+
+// A broker session.
 
 /// Largest MQTT packet accepted from a broker, bytes. zigbee2mqtt's retained device list takes
 /// about 2 KB a device: this fits a network of 2,000.
@@ -132,165 +126,261 @@ pub const MQTT_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
 /// come before its answer (MQTT 3.1.1, section 3.8.4). Twice the largest packet.
 pub const MQTT_KEPT_BYTES_MAX: usize = 2 * MQTT_PACKET_BYTES_MAX;
 
-/// First and longest pause before a broker is dialled again; full jitter between.
+/// First and longest pause before a broker is dialled again; full jitter between, as with all such
+/// pairs.
 pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
+
 /// See [`RECONNECT_DELAY_MIN`]. With full jitter 10,000 gateways that all lost their broker dial it
 /// 670 times a second, which one core of a broker takes; a person in front of a gateway waits at
 /// most half a minute.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
+// The uplink.
+
+/// Batches sent and not yet acknowledged. 16 batches of 64 KiB keep a 300 ms satellite link of
+/// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 16;
+
+/// Batches read from the store at once: enough to keep the window full, few enough that reading
+/// ahead costs at most 2 MiB.
+pub const BATCHES_READ_MAX: usize = 4;
+
+/// Shortest time without an acknowledgement, batches being in flight, after which a connection is
+/// given up; three keep-alives when that is longer. A broker that is alive acknowledges in
+/// milliseconds, one that writes to a slow disk in seconds.
+pub const ACKNOWLEDGEMENT_TIME_MIN: Duration = Duration::from_secs(60);
+
+/// How long a new connection must last before the trouble before it is called over. A link that
+/// flaps faster stays one condition with a count.
+pub const LINK_STEADY_TIME: Duration = Duration::from_secs(10);
+
+/// Connections in a row that end with the same batch unacknowledged first, before it is suspected.
+pub const BATCH_SUSPECTED_AFTER: u32 = 5;
+
 /// Longest pause while the broker hangs up on one batch: each try sends it again, and on a metered
 /// link half a megabyte every half minute would be a gigabyte a day.
 pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);
 
+/// Bytes of `meta`: AWS IoT takes 128 KiB a message, and topic and header need some of it.
+pub const META_BYTES_MAX: usize = 127 * 1024;
+
+/// Between two looks at whether `status` or `meta` have news.
+pub const STATUS_LOOK_TIME: Duration = Duration::from_secs(10);
+
+/// Between two `status` without news.
+pub const STATUS_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Waiting for the broker to acknowledge the last `status` before goodbye; with
+/// [`MQTT_GOODBYE_TIME_MAX`] it fits [`SHUTDOWN_TIME_MAX`].
+pub const UPLINK_GOODBYE_TIME_MAX: Duration = Duration::from_secs(3);
+
+// Serial lines.
+
 /// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.
 pub const SERIAL_FRAME_BYTES_MAX: usize = 64 * 1024;
+
 /// First and longest pause before a serial port that is gone is opened again: a replugged adapter
 /// takes about half a second to appear, and nobody stands in front of a cabinet for more than 5 s.
 pub const SERIAL_REOPEN_DELAY_MIN: Duration = Duration::from_millis(250);
+
 /// See [`SERIAL_REOPEN_DELAY_MIN`].
 pub const SERIAL_REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+
 /// Frames that cannot be read become at most one group without data in this time: a line that
 /// makes noise at 115,200 baud must not fill the buffer with the fact that it does.
 pub const SERIAL_MALFORMED_EVERY: Duration = Duration::from_secs(1);
+
 /// Trouble on a serial line is over when it stayed away this long: a loose plug is two lines in the
 /// log, not two lines a minute.
 pub const SERIAL_TROUBLE_OVER: Duration = Duration::from_secs(60);
 
+// Modbus.
+
 /// Registers in one Modbus read: FC 3 and 4 (Modbus Application Protocol 1.1b3, section 6.3).
 pub const MODBUS_REGISTERS_MAX: u16 = 125;
+
 /// Bits in one Modbus read: FC 1 and 2 (same, section 6.1).
 pub const MODBUS_BITS_MAX: u16 = 2000;
+
 /// Failed cycles after which a Modbus device is probed now and then instead of polled.
 pub const MODBUS_FAILURES_MAX: u32 = 2;
+
 /// First pause before a device that does not answer is probed again; it doubles each time.
 pub const MODBUS_PROBE_DELAY_MIN: Duration = Duration::from_secs(1);
+
 /// Longest such pause: with a timeout of 1 s, a dead device takes 3 % of its bus.
 pub const MODBUS_PROBE_DELAY_MAX: Duration = Duration::from_secs(30);
+
 /// Pause before registers that a device says it does not have are asked for again.
 pub const MODBUS_REFUSED_DELAY: Duration = Duration::from_secs(600);
+
 /// Reads that one poll may add by cutting refused ones in two; the rest waits for the next poll.
 pub const MODBUS_SPLITS_PER_POLL_MAX: usize = 16;
+
 /// Shortest quarantine of a serial bus after a timeout or a damaged answer: longer than a USB
 /// adapter holds bytes back (16 ms) and than operating systems pause within a frame.
 pub const MODBUS_QUARANTINE_MIN: Duration = Duration::from_millis(50);
+
 /// Longest quarantine: what one slow device may cost the others on its bus.
 pub const MODBUS_QUARANTINE_MAX: Duration = Duration::from_secs(2);
+
 /// How long after an unanswered request its answer may still turn up and is looked out for.
 pub const MODBUS_LATE_ANSWER_MAX: Duration = Duration::from_secs(10);
+
 /// How long a line that never falls silent is listened to before its poll is given up.
 pub const MODBUS_NOISE_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Bytes of noise after which the same is done: 64 KiB take 5.7 s at 115,200 baud, so only a
 /// network or a pseudo-terminal gets here first.
 pub const MODBUS_NOISE_BYTES_MAX: usize = 64 * 1024;
+
 /// First and longest pause before a vanished port or connection is opened again, jitter between.
 pub const MODBUS_REOPEN_DELAY_MIN: Duration = Duration::from_millis(250);
+
 /// See [`MODBUS_REOPEN_DELAY_MIN`].
 pub const MODBUS_REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+
 /// Waiting for a TCP connection to a device.
 pub const MODBUS_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// How much of that wait a poll shares before it reports that there is no data.
 pub const MODBUS_CONNECT_POLL_MAX: Duration = Duration::from_millis(900);
+
+// Zigbee.
 
 /// Devices of one Zigbee network: what a retained list of [`MQTT_PACKET_BYTES_MAX`] holds, and ten
 /// times what coordinators carry.
 pub const ZIGBEE_DEVICES_MAX: usize = 2000;
+
 /// Properties taken of one Zigbee device; the richest definitions have about 150.
 pub const ZIGBEE_FEATURES_MAX: usize = 256;
+
 /// Longest state of one Zigbee device that is read, bytes. Real ones stay below 4 KiB; parsed JSON
 /// takes up to twenty times its text.
 pub const ZIGBEE_STATE_BYTES_MAX: usize = 128 * 1024;
-/// Longest pause before the broker of a Zigbee network is dialled again. It is one client of a
-/// broker nearby, so there is no fleet to spare.
-pub const ZIGBEE_RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
+
+// CoAP.
 
 /// Largest CoAP body assembled from blocks, bytes.
 pub const COAP_BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// Block-wise uploads in progress at once; with the body limit, 4 MiB.
 pub const COAP_UPLOADS_MAX: usize = 64;
+
 /// Answered requests remembered so that a repeat is answered, not executed (RFC 7252 section 4.5).
 pub const COAP_ANSWERS_REMEMBERED_MAX: usize = 4096;
+
 /// How long an answered request is remembered: EXCHANGE_LIFETIME (RFC 7252 section 4.8.2).
 pub const COAP_EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 
 /// Block-wise uploads in progress from one address, so that one sender cannot take all of
 /// [`COAP_UPLOADS_MAX`].
 pub const COAP_UPLOADS_PER_SOURCE_MAX: usize = 8;
+
 /// An upload without a new block for this long is forgotten: MAX_TRANSMIT_WAIT, after which its
 /// sender has given up by its own rules (RFC 7252 section 4.8.2).
 pub const COAP_UPLOAD_IDLE_MAX: Duration = Duration::from_secs(93);
+
 /// Addresses whose request rate is followed; others share one allowance while the table is full.
 pub const COAP_SOURCES_MAX: usize = 1024;
+
 /// Requests a second taken from one address (IPv6: one /64). A sensor posts once a second at most,
 /// a block-wise upload on a wired network reaches a few hundred for a moment.
 pub const COAP_REQUESTS_PER_SECOND_MAX: u32 = 200;
+
 /// Requests an address may save up for such a moment.
 pub const COAP_REQUESTS_BURST_MAX: u32 = 400;
+
 /// Answer bytes to request bytes: more would make the gateway an amplifier for forged senders
 /// (draft-irtf-t2trg-amplification-attacks, section 5).
 pub const COAP_AMPLIFICATION_MAX: usize = 3;
+
 /// Largest UDP datagram: a 16-bit length with its headers.
 pub const COAP_DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+
 /// Pause before a listener tries again to take a port that another program holds.
 pub const COAP_BIND_RETRY_DELAY: Duration = Duration::from_secs(5);
+
 /// A stranger or a flood not seen for this long is over.
 pub const COAP_CALM_TIME: Duration = Duration::from_secs(300);
+
 /// First and longest pause before an observation that failed is registered again; longer ones
 /// would hide a device that came back.
 pub const COAP_REGISTER_DELAY_MIN: Duration = Duration::from_secs(2);
+
 /// See [`COAP_REGISTER_DELAY_MIN`].
 pub const COAP_REGISTER_DELAY_MAX: Duration = Duration::from_secs(60);
+
 /// Longest silence believed of an observed server, whatever Max-Age it claims: a device that died
 /// is noticed within the hour.
 pub const COAP_SILENCE_MAX: Duration = Duration::from_secs(3600);
+
 /// Points of one CoAP client that are reported without data when its server fails.
 pub const COAP_CLIENT_POINTS_MAX: usize = 2000;
-/// Longest unit, bytes: the longest in the SenML registry has 10, composed ones stay below 40.
-pub const UNIT_BYTES_MAX: usize = 64;
-/// Longest silence of a point within its deadband: one reading in 15 minutes is 3 kB a month and
-/// shows that the point lives.
-pub const DEADBAND_SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+
+// The configuration.
+
 /// Bytes of all configuration files together: room for 30,000 points of 130 bytes. A larger file is
 /// not a configuration.
 pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Files in `conf.d`: one a device on the largest site we know, times four.
 pub const CONFIG_FILES_MAX: usize = 1000;
-/// Faults of a configuration that are told; more only say the same.
-pub const FAULTS_MAX: usize = 200;
+
 /// Bytes of a broken file whose syntax faults are all collected; of a larger one only the first.
 pub const CONFIG_RECOVERY_BYTES_MAX: usize = 256 * 1024;
+
+/// Faults of a configuration that are told; more only say the same.
+pub const FAULTS_MAX: usize = 200;
 
 /// Shortest and longest polling interval. A Modbus TCP round trip takes about a millisecond, so ten
 /// leave a busy device room to breathe; a value read less than once a day is a task for a person.
 pub const EVERY_MIN: Duration = Duration::from_millis(10);
+
 /// See [`EVERY_MIN`].
 pub const EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Shortest and longest wait for an answer. One character at 2400 baud takes 4.6 ms; a gateway
 /// that waits over a minute for one device starves its neighbours.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(5);
+
 /// See [`TIMEOUT_MIN`].
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// Shortest and longest group commit. An SD card takes about 10 ms for an fsync; more than a minute
-/// at risk is not what anyone means by kept.
-pub const COMMIT_MIN: Duration = Duration::from_millis(10);
-/// See [`COMMIT_MIN`].
-pub const COMMIT_MAX: Duration = Duration::from_secs(60);
-/// Smallest buffer, bytes: two batches of the largest size and SQLite's own pages.
-pub const BUFFER_BYTES_MIN: u64 = 2 * 1024 * 1024;
-/// Largest buffer, bytes: 1 TiB, more than any board carries.
-pub const BUFFER_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 
-/// Conditions an operator is told about that may stand at the same time.
-pub const CONDITIONS_MAX: usize = 1000;
+// The gateway as a whole.
+
+/// Conditions that may stand at the same time: every device of the largest Zigbee network, and room
+/// for all else. Each takes about 500 bytes.
+pub const CONDITIONS_MAX: usize = 2 * ZIGBEE_DEVICES_MAX;
 
 /// Time the daemon has to drain and say goodbye after a stop signal.
 pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Waiting for sources to end after a stop signal; they promise a second.
+pub const STOP_SOURCES_TIME_MAX: Duration = Duration::from_millis(1500);
+
+/// Waiting for what they left to be committed and sealed: an SD card in trouble takes a second.
+pub const STOP_COMMIT_TIME_MAX: Duration = Duration::from_millis(1500);
+
+/// Waiting for the broker to acknowledge what is held: long enough for a working link and a small
+/// backlog, and no loss otherwise.
+pub const STOP_DRAIN_TIME_MAX: Duration = Duration::from_millis(1500);
+
+/// Between two looks at what is still held; each one may cost a commit.
+pub const DRAIN_LOOK_TIME: Duration = Duration::from_millis(100);
+
+// Between limits.
+
+// The stages of a stop fit the whole.
 const _: () = assert!(
-    UPLINK_GOODBYE_TIME_MAX.as_secs() + MQTT_GOODBYE_TIME_MAX.as_secs()
-        < SHUTDOWN_TIME_MAX.as_secs()
+    STOP_SOURCES_TIME_MAX.as_millis()
+        + STOP_COMMIT_TIME_MAX.as_millis()
+        + STOP_DRAIN_TIME_MAX.as_millis()
+        + UPLINK_GOODBYE_TIME_MAX.as_millis()
+        + MQTT_GOODBYE_TIME_MAX.as_millis()
+        <= SHUTDOWN_TIME_MAX.as_millis()
 );
-// Between limits: a batch that the encoder may make, the broker session can send.
+// A batch that the encoder may make, the broker session can send.
 const _: () = assert!(BATCH_BYTES_MAX < MQTT_PACKET_BYTES_MAX);
 const _: () = assert!(BATCH_READINGS_MAX < READINGS_UNCOMMITTED_MAX);
 const _: () = assert!(TEXT_BYTES_MAX < BATCH_BYTES_MAX / 4);

@@ -10,11 +10,12 @@ const LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 104;
 
 /// Rooms by floor; a room may use its own floor's earlier doors only where [`DOORS`] says so.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("limits", 0),
     ("reading", 0),
     ("batch", 0),
     ("clock", 0),
+    ("backoff", 0),
     ("secret", 0),
     ("error", 0),
     ("events", 0),
@@ -155,6 +156,37 @@ fn nothing_is_left_to_do_or_switched_off() {
             for word in words {
                 assert!(!text.contains(word), "{} contains {word}", path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let code = |folders: &[&str]| -> String {
+        folders.iter().flat_map(|folder| rust_files(folder)).map(|(_, text)| text).collect()
+    };
+    let (ours, all) = (code(&["src"]), code(&["src", "tests", "benches"]));
+    for (table, code) in [("[dependencies]", &ours), ("[dev-dependencies]", &all)] {
+        let lines = manifest.split(table).nth(1).unwrap().split("\n[").next().unwrap();
+        for line in lines.lines().filter(|line| line.contains('=') && !line.starts_with('#')) {
+            let name = line.split_whitespace().next().unwrap().replace('-', "_");
+            let used =
+                [format!("{name}::"), format!("use {name}")].iter().any(|u| code.contains(u));
+            assert!(used, "nothing in {table} uses {name}");
+        }
+    }
+}
+
+#[test]
+fn no_bare_system_error_reaches_a_person() {
+    for (path, text) in rust_files("src") {
+        for (n, line) in without_tests(&text).lines().enumerate() {
+            // An `io::Error` or its like is bound as `e` here; our own errors are named in full.
+            let shown = line.contains("{e}") || line.contains("{e:?}");
+            let logged = line.contains("debug!");
+            let ours = path.ends_with("mqtt/tls.rs") || path.ends_with("demo/watch.rs");
+            assert!(!shown || logged || ours, "{}:{} shows an error bare", path.display(), n + 1);
         }
     }
 }

@@ -307,6 +307,7 @@ impl<'a> Reader<'a> {
             0xc9 => (6, ahead.len(4)?),
             fixed => (2, 1 << (fixed - 0xd4)),
         };
-        Ok(header + payload)
+        // On a 32-bit board a claimed length may reach the end of `usize`.
+        Ok(payload.saturating_add(header))
     }
 }

@@ -35,7 +35,7 @@ impl Demo {
             json: self.json,
             folder: self.folder,
         };
-        super::runtime()?.block_on(async {
+        super::block_on(async {
             let stop = CancellationToken::new();
             let demo = demo::run(options, stop.clone());
             tokio::pin!(demo);

@@ -11,6 +11,7 @@ mod once;
 mod ports;
 mod run;
 
+use std::future::Future;
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Exit, Fatal};
+use crate::events;
 
 /// fieldgate: the edge gateway. Reads Modbus, serial, Zigbee and CoAP sensors, keeps the readings
 /// safe, and sends them as MessagePack batches over MQTT.
@@ -100,11 +102,21 @@ fn log_to_stderr(usual: &str) {
     let _ = if journal { builder.without_time().try_init() } else { builder.try_init() };
 }
 
-/// Makes the runtime every long-running command uses: one thread, since the work of a gateway is
-/// waiting, and a second thread would cost memory and wake-ups to save none of it.
-fn runtime() -> Result<tokio::runtime::Runtime, Fatal> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs a long-running command on one thread, since the work of a gateway is waiting, and a second
+/// thread would cost memory and wake-ups to save none of it.
+fn block_on<T>(command: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Fatal::new(Exit::Broken, format!("the system gave no event queue: {e}")))
+        .map_err(|e| system_refuses("has no event queue", &e))?;
+    let ended = runtime.block_on(command);
+    // A name that is being looked up cannot be called back; a dead name server would hold the end
+    // of the process for half a minute.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The end of a command that the system does not let do its work; `what` completes "fieldgate".
+fn system_refuses(what: &str, error: &std::io::Error) -> Fatal {
+    Fatal::new(Exit::Broken, events::gateway::system(what, error.kind()).to_string())
 }

@@ -31,10 +31,9 @@ pub(super) struct Once {
 impl Once {
     pub(super) fn run(self, path: &Path) -> Result<Exit, Fatal> {
         super::log_to_stderr("warn");
-        let config = config::load(path, config::Options::default())
-            .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?;
+        let config = config::load(path, config::Options::default())?;
         let pushed = config.sources.iter().filter(|source| names_its_points_later(source)).count();
-        super::runtime()?.block_on(async {
+        super::block_on(async {
             let (outlet, mut inbox) = gateway::open_outlet();
             let stop = CancellationToken::new();
             let mut sources = gateway::start_sources(config.sources, &outlet, &stop)?;
@@ -82,7 +81,7 @@ impl Once {
             };
             match writeln!(out, "{}", line.trim_end()) {
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-                written => written.map_err(|e| Fatal::new(Exit::Unreachable, e.to_string()))?,
+                written => written.map_err(|e| super::system_refuses("cannot write", &e))?,
             }
         }
         self.verdict(awaited, latest)

@@ -19,7 +19,9 @@ impl Ports {
     pub(super) fn run(&self) -> Result<Exit, Fatal> {
         let found = ports();
         let text = if self.json {
-            serde_json::to_string(&found).map_err(|e| Fatal::new(Exit::Broken, e.to_string()))?
+            serde_json::to_string(&found).map_err(|_| {
+                Fatal::new(Exit::Broken, "the list of ports cannot be written as JSON")
+            })?
         } else if found.is_empty() {
             "no serial ports here\n  Likely: 1. no adapter is plugged in   2. its driver is missing\n  \
              Try:    lsusb; dmesg | tail"

@@ -25,13 +25,21 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     }
     announce(&config);
     give_back_memory();
-    super::runtime()?.block_on(async {
-        let gateway = Gateway::start(config)?;
-        let signal = told_to_stop().await?;
-        tracing::info!("{signal}: committing and sending what is left");
-        gateway.stop().await?;
-        tracing::info!("stopped");
-        Ok(Exit::Done)
+    super::block_on(async {
+        let mut gateway = Gateway::start(config)?;
+        tokio::select! {
+            signal = told_to_stop() => {
+                tracing::info!("{}: committing and sending what is left", signal?);
+                gateway.stop().await?;
+                tracing::info!("stopped");
+                Ok(Exit::Done)
+            }
+            fatal = gateway.broken() => {
+                // The other parts are stopped in order all the same; why it broke is the last word.
+                let _ = gateway.stop().await;
+                Err(fatal)
+            }
+        }
     })
 }
 
@@ -48,9 +56,7 @@ fn announce(config: &Config) {
 
 /// Waits for SIGTERM or SIGINT; SIGHUP only says that a restart is needed.
 pub(super) async fn told_to_stop() -> Result<&'static str, Fatal> {
-    let listen = |kind| {
-        signal(kind).map_err(|e| Fatal::new(Exit::Broken, format!("signals cannot be heard: {e}")))
-    };
+    let listen = |kind| signal(kind).map_err(|e| super::system_refuses("cannot hear signals", &e));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;

@@ -167,7 +167,7 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
 pub fn decimals_of(text: &str) -> Option<u8> {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let behind = digits.split_once('.').map_or("", |(_, behind)| behind.trim_end_matches('0'));
-    let places = i64::try_from(behind.len()).ok()? - exponent.parse::<i64>().ok()?;
+    let places = i64::try_from(behind.len()).ok()?.checked_sub(exponent.parse().ok()?)?;
     u8::try_from(places.max(0)).ok().filter(|places| *places <= 9)
 }
 
@@ -241,6 +241,8 @@ mod tests {
         for (text, places) in [("0.1", 1), ("1", 0), ("1e-3", 3), ("2.50", 1), ("0.25e1", 1)] {
             assert_eq!(decimals_of(text), Some(places), "{text}");
         }
-        assert_eq!(decimals_of("1e-12"), None);
+        for far in ["1e-12", "1e-9223372036854775808", "1e-99999999999999999999"] {
+            assert_eq!(decimals_of(far), None, "{far}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::sources::coap::Address;
+
 use super::value::{self, BrokerUrl};
 
 /// How a device or a source is reached.
@@ -85,7 +87,8 @@ pub fn source(text: &str) -> Result<Via, String> {
         ["coap", "listen"] => {
             Err("the address and port are missing: \"coap listen 0.0.0.0:5683\"".to_owned())
         }
-        ["coap", url] => coap_url(url).map(|()| Via::CoapClient((*url).to_owned())),
+        // The very parser of the source: what passes here does not fail at the start.
+        ["coap", url] => Address::parse(url).map(|_| Via::CoapClient((*url).to_owned())),
         ["modbus" | "serial", ..] => {
             Err(format!("{} is a way to reach one device; write it as [device.NAME]", words[0]))
         }
@@ -103,18 +106,6 @@ fn id(words: &[&str], lowest: u8) -> Result<u8, String> {
         [] => Err("the device's id is missing: write \"id 1\" behind it".to_owned()),
         _ => Err(format!("\"{}\" is not understood; write \"id 1\"", words.join(" "))),
     }
-}
-
-fn coap_url(url: &str) -> Result<(), String> {
-    let rest = match url.split_once("://") {
-        Some(("coap", rest)) => rest,
-        Some(("coaps" | "coap+tcp", _)) => {
-            return Err("CoAP over DTLS or TCP is not in this version; write coap://".to_owned());
-        }
-        _ => return Err("a resource is named as coap://HOST[:PORT]/PATH".to_owned()),
-    };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    value::host_and_port(authority, Some(5683)).map(|_| ())
 }
 
 /// Reads a sender prefix: `192.168.1.0/24`, or one address.
@@ -190,6 +181,8 @@ mod tests {
             "coap coaps://h/",
             "coap http://h/",
             "coap coap://",
+            "coap coap://h/%zz",
+            "coap coap://h/a#b",
             "zigbee2mqtt",
             "zigbee2mqtt localhost",
             "modbus a id 1",

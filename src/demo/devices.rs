@@ -220,7 +220,7 @@ pub async fn tank(listener: SocketAddr) -> std::io::Result<()> {
     use coap_lite::{ContentFormat, MessageType, Packet, RequestType};
     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     let (since, mut ticks) = (Instant::now(), interval(Duration::from_secs(3)));
-    for message_id in 1_u16.. {
+    for message_id in (1..=u16::MAX).cycle() {
         ticks.tick().await;
         let pack = json!([
             {"bn": "tank-1/", "n": "level", "u": "m", "v": (wave(since, 2.4, 0.6, 61.0) * 1000.0).round() / 1000.0},

@@ -52,8 +52,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<Exit, Fata
     let places = start_devices(&broker, &mut tasks).await.map_err(unavailable)?;
     let path = scratch.folder.join("fieldgate.toml");
     std::fs::write(&path, places.configuration()).map_err(unavailable)?;
-    let config = config::load(&path, config::Options::default())
-        .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?;
+    let config = config::load(&path, config::Options::default())?;
     let watch = Watch::new(&options, broker.subscribe("fg/1/+/data"));
     watch.introduce(&path);
     let gateway = Gateway::start(config)?;
@@ -100,7 +99,7 @@ async fn free_address() -> io::Result<SocketAddr> {
 /// Says so when a simulated device ends, which it should not.
 async fn lives(what: &str, device: impl Future<Output = io::Result<()>>) {
     if let Err(e) = device.await {
-        tracing::error!("the demonstration lost {what}: {e}");
+        tracing::error!("{}", events::gateway::demo_lost(what, e.kind()));
     }
 }
 
@@ -192,5 +191,5 @@ impl Drop for Scratch {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn unavailable(error: io::Error) -> Fatal {
-    Fatal::new(Exit::Unreachable, events::gateway::no_demo(&error.to_string()).to_string())
+    Fatal::new(Exit::Unreachable, events::gateway::no_demo(error.kind()).to_string())
 }

@@ -159,10 +159,12 @@ impl Watch {
 
     /// Says what the sequence numbers prove.
     fn verdict(&self) -> Exit {
+        // With a folder that was kept, the sequence goes on where it stood.
+        let first = self.sequences.first().copied().unwrap_or(1);
         let last = self.sequences.last().copied().unwrap_or(0);
-        let missing = last - self.sequences.len() as u64;
+        let missing = (last + 1 - first) - self.sequences.len() as u64;
         self.say(&format!(
-            "--- {} readings in {} batches, {} bytes; sequence 1 to {last}: {missing} missing, \
+            "--- {} readings in {} batches, {} bytes; sequence {first} to {last}: {missing} missing, \
              {} repeated",
             self.readings,
             self.sequences.len(),

@@ -1,5 +1,7 @@
 //! What the wiring board says. Codes FG-Gnn.
 
+use std::io;
+
 use super::{Code, Notice};
 
 /// A source panicked.
@@ -29,8 +31,37 @@ pub static NO_DEMO: Code = Code {
             the outage. It changes nothing outside its own folder.",
 };
 
+/// A part without which there is no gateway has ended.
+pub static PART_ENDED: Code = Code {
+    id: "FG-G04",
+    title: "the gateway broke",
+    about: "The store, the pipeline or an uplink ended although nobody had asked it to: a fault in \
+            fieldgate itself. What was committed is safe on disk. The gateway commits what it still \
+            can, stops and returns 70, so that systemd starts it again; what was not acknowledged is \
+            sent then. Please report the lines of the log around this one.",
+};
+
+/// The last readings did not reach the disk.
+pub static NOT_COMMITTED: Code = Code {
+    id: "FG-G05",
+    title: "stopped without a last commit",
+    about: "On a stop signal the disk did not take what was read last, or took too long. Readings \
+            that were committed before are safe; the number of those that were not is told. The \
+            gateway returns 70. Make room on the disk, or replace it when it reports errors.",
+};
+
+/// A command met a system that does not do its part.
+pub static SYSTEM: Code = Code {
+    id: "FG-G06",
+    title: "the system does not do its part",
+    about: "A command could not have what every program has: an event queue, signals, or an output \
+            to write to. It ended without doing its work. The usual reasons are a full disk behind \
+            the output, or a sandbox or limit on open files that is tighter than fieldgate needs.",
+};
+
 /// This room's codes.
-pub const CODES: &[&Code] = &[&SOURCE_FAILED, &SLOW_STOP, &NO_DEMO];
+pub const CODES: &[&Code] =
+    &[&SOURCE_FAILED, &SLOW_STOP, &NO_DEMO, &PART_ENDED, &NOT_COMMITTED, &SYSTEM];
 
 /// A source panicked and will be started again.
 #[must_use]
@@ -52,12 +83,63 @@ pub fn slow_stop(seconds: u64, batches: u64) -> Notice {
     .try_next("fieldgate buffer status")
 }
 
+/// A part ended unasked: `the store`, `the pipeline`, `an uplink`.
+#[must_use]
+pub fn part_ended(part: &str) -> Notice {
+    Notice::error(&PART_ENDED, "gateway", format!("stops: {part} ended by itself"))
+        .seen("What was committed is safe; systemd starts the gateway again.")
+        .likely("a fault in fieldgate itself, met through unusual input")
+        .try_next("report the lines of the log before this one")
+}
+
+/// The last commit failed; `lost` readings were not written.
+#[must_use]
+pub fn not_committed(lost: u64, why: &str) -> Notice {
+    let what = format!("stopped without its last commit: {why}");
+    Notice::error(&NOT_COMMITTED, "gateway", what)
+        .seen(format!("{lost} readings of the last moments were not written; all others are."))
+        .likely("the file system is full or read-only")
+        .likely("the card or disk is failing")
+        .try_next("fieldgate buffer status")
+}
+
+/// The system does not give a command what it needs; `what` completes "fieldgate".
+#[must_use]
+pub fn system(what: &str, kind: io::ErrorKind) -> Notice {
+    Notice::error(&SYSTEM, "fieldgate", format!("{what}: {}", words(kind)))
+        .likely("a disk is full, or a limit on open files is too low")
+        .likely("a sandbox forbids it")
+        .try_next("df; ulimit -n")
+}
+
+/// Says in words why the system refused.
+fn words(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "it does not exist",
+        io::ErrorKind::PermissionDenied => "this user may not",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "a file stands in the way",
+        io::ErrorKind::AddrInUse => "another program has the port",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full",
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => "the other end is gone",
+        _ => "the system refuses",
+    }
+}
+
 /// The demonstration could not be set up.
 #[must_use]
-pub fn no_demo(why: &str) -> Notice {
-    Notice::error(&NO_DEMO, "the demonstration", format!("could not be set up: {why}"))
+pub fn no_demo(kind: io::ErrorKind) -> Notice {
+    let what = format!("could not be set up: {}", words(kind));
+    Notice::error(&NO_DEMO, "the demonstration", what)
         .seen("It needs a folder, loopback ports and two pseudo-terminals (/dev/pts).")
         .try_next("fieldgate demo --folder /tmp/demo")
+}
+
+/// A simulated device or the broker ended.
+#[must_use]
+pub fn demo_lost(what: &str, kind: io::ErrorKind) -> Notice {
+    Notice::error(&NO_DEMO, "the demonstration", format!("lost {what}: {}", words(kind)))
+        .try_next("start it again")
 }
 
 /// The buffer still held batches long after the outage.

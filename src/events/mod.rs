@@ -145,7 +145,8 @@ pub struct Condition {
 
 impl Events {
     /// Says that something is wrong. The first time it is logged in full; while it stands, raising
-    /// it again only counts. Returns whether it was new.
+    /// it again only counts. Returns whether it was new and told; beyond
+    /// [`limits::CONDITIONS_MAX`] nothing more is told until something is over.
     pub fn raise(&self, notice: Notice) -> bool {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (notice.code.id, notice.subject.clone());
@@ -153,13 +154,16 @@ impl Events {
             condition.count += 1;
             return false;
         }
+        if standing.len() >= limits::CONDITIONS_MAX {
+            // Nobody would remember that it was told, so it would be told again and again.
+            tracing::debug!("beyond {} standing conditions: {notice}", limits::CONDITIONS_MAX);
+            return false;
+        }
         match notice.weight {
             Weight::Warning => tracing::warn!("{notice}"),
             Weight::Error => tracing::error!("{notice}"),
         }
-        if standing.len() < limits::CONDITIONS_MAX {
-            standing.insert(key, Condition { notice, since: Instant::now(), count: 1 });
-        }
+        standing.insert(key, Condition { notice, since: Instant::now(), count: 1 });
         true
     }
 
@@ -245,6 +249,20 @@ mod tests {
         assert_eq!(events.clear(&CODE, "a", "works again").unwrap().count, 2);
         assert!(events.clear(&CODE, "a", "works again").is_none());
         assert_eq!(events.standing().len(), 1);
+    }
+
+    #[test]
+    fn a_crowd_of_conditions_is_told_up_to_its_bound_and_no_further() {
+        let events = Events::default();
+        let told = (0..limits::CONDITIONS_MAX + 5)
+            .filter(|n| events.raise(Notice::warning(&CODE, n.to_string(), "failed")))
+            .count();
+        assert_eq!(
+            (told, events.standing().len()),
+            (limits::CONDITIONS_MAX, limits::CONDITIONS_MAX)
+        );
+        events.clear(&CODE, "0", "works again");
+        assert!(events.raise(Notice::warning(&CODE, "new", "failed")));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod coap;
 pub mod line;
 pub mod modbus;
+pub mod number;
 pub mod serial;
 pub mod zigbee2mqtt;
 
@@ -46,24 +47,11 @@ pub struct Outlet {
     pub events: Events,
 }
 
-/// The pipeline took no group: its queue is full, or the gateway is stopping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused;
-
 impl Outlet {
     /// Hands a group on, waiting while the pipeline is behind. For pollers: waiting makes them skip
     /// cycles, which loses nothing that was read.
     pub async fn send(&self, group: Group) {
         // An error means the gateway is stopping and nobody commits any more.
         let _ = self.groups.send(group).await;
-    }
-
-    /// Hands a group on or refuses at once. For listeners, which can tell their sender to come
-    /// again (CoAP 5.03).
-    ///
-    /// # Errors
-    /// When the queue is full or closed.
-    pub fn offer(&self, group: Group) -> Result<(), Refused> {
-        self.groups.try_send(group).map_err(|_| Refused)
     }
 }

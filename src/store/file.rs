@@ -2,15 +2,14 @@
 //! and damaged stores that are moved aside. A damaged database moves together with its log: a log
 //! alone, or a database without its log, is worth nothing.
 
-use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::backoff::random;
 use crate::clock::{Clock, EARLIEST_PLAUSIBLE};
 use crate::limits;
 use crate::store::schema;
@@ -77,7 +76,7 @@ impl Lock {
         let believed = if clock.plausible() {
             u64::try_from(clock.now().0 / 1000).unwrap_or(earliest)
         } else if highest == 0 {
-            earliest - 1 - RandomState::new().build_hasher().finish() % (earliest / 8)
+            earliest - 1 - random() % (earliest / 8)
         } else {
             0
         };

@@ -65,7 +65,6 @@ pub struct Store(Arc<Shared>);
 /// What the handles and the thread share.
 struct Shared {
     intake: Intake,
-    path: std::path::PathBuf,
     status: Mutex<Status>,
     /// Batches sealed since the start. The thread sends, uplinks wait.
     sealed: watch::Sender<u64>,
@@ -137,7 +136,6 @@ impl Store {
     ) -> Result<(Self, StoreThread), OpenError> {
         let shared = Arc::new(Shared {
             intake: Intake::default(),
-            path: settings.path.clone(),
             status: Mutex::default(),
             sealed: watch::Sender::new(0),
             #[cfg(test)]
@@ -205,8 +203,7 @@ impl Store {
     #[must_use]
     pub fn status(&self) -> Status {
         let shown = self.0.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let disk_bytes = file::bytes(&self.0.path);
-        Status { uncommitted: self.0.intake.readings(), disk_bytes, ..shown }
+        Status { uncommitted: self.0.intake.readings(), ..shown }
     }
 }
 
@@ -219,16 +216,15 @@ impl StoreThread {
         self.shared.intake.readings()
     }
 
-    /// Returns whether the thread has ended, asked or not. One that ended unasked has a defect; the
-    /// daemon must not go on without it.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.join.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
     /// Ends the thread where it stands, as `kill -9` would.
     #[cfg(test)]
     pub(crate) fn abandon(mut self) {
+        self.kill();
+    }
+
+    /// As [`StoreThread::abandon`], for one that others still hold.
+    #[cfg(test)]
+    pub(crate) fn kill(&mut self) {
         self.end(Stop::Abandon);
     }
 

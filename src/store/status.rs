@@ -18,7 +18,7 @@ pub struct Status {
     pub streams: [StreamStatus; Stream::ALL.len()],
     /// Readings that were appended and are not on disk yet; 0 when seen from outside.
     pub uncommitted: u64,
-    /// Bytes of the database file and its log.
+    /// Bytes of the database file and its log, when it was last looked at: at the last commit.
     pub disk_bytes: u64,
     /// Rows of committed readings that were found damaged at the last start and set aside.
     pub damaged_chunks: u64,

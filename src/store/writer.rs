@@ -64,7 +64,7 @@ impl Writer {
         events: Events,
     ) -> Result<Self, OpenError> {
         let lock = Lock::take(&settings.path)?;
-        let commit = settings.commit.max(limits::COMMIT_TIME_MIN);
+        let commit = settings.commit.max(limits::COMMIT_MIN);
         let settings = Settings { commit, ..settings };
         let mut writer = Self {
             shared,
@@ -327,6 +327,7 @@ impl Writer {
         let mut status = Status {
             epoch: disk.epoch,
             damaged_chunks: disk.damaged,
+            disk_bytes: file::bytes(&self.settings.path),
             health: self.refused.map_or(Health::Good, |refused| Health::Refused(refused.trouble)),
             ..Status::default()
         };

@@ -7,7 +7,7 @@
 //! nothing, or die at any byte: a batch is sent once more at worst, and receivers know it by its
 //! key.
 //!
-//! The cost is that up to [`crate::limits::BATCHES_IN_FLIGHT_MAX`] batches are sent again after
+//! The cost is that up to [`limits::BATCHES_IN_FLIGHT_MAX`] batches are sent again after
 //! every lost connection. Keeping the broker's session instead would save those bytes and trust
 //! every broker to keep its word; brokers that forgot were the reason for building this.
 //!
@@ -16,7 +16,6 @@
 //!
 //! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
-mod backoff;
 mod machine;
 mod outbox;
 pub mod settings;
@@ -34,11 +33,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::backoff::Backoff;
 use self::machine::{Event, Machine};
 pub use self::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
 use self::settings::Uplink as Settings;
 use self::talk::{End, Talk};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::events::{Events, broker as say};
 use crate::limits;
@@ -52,7 +51,7 @@ pub struct Uplink<O> {
     points: Arc<Points>,
     clock: Arc<dyn Clock>,
     events: Events,
-    /// Read by `status` and `demo`.
+    /// Watched through [`Uplink::link`].
     link: watch::Sender<LinkState>,
     topics: Topics,
     subject: String,
@@ -135,14 +134,14 @@ impl<O: Outbox> Uplink<O> {
     }
 
     /// Sends batches until `stop` is cancelled, then says goodbye and returns within
-    /// [`crate::limits::SHUTDOWN_TIME_MAX`]. A broker that cannot be reached is dialled for ever.
+    /// [`limits::SHUTDOWN_TIME_MAX`]. A broker that cannot be reached is dialled for ever.
     pub async fn run(self, stop: CancellationToken) {
         self.run_on(&Network, stop).await;
     }
 
     pub(crate) async fn run_on(self, network: &impl Dial, stop: CancellationToken) {
         let mut machine = Machine::default();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(limits::RECONNECT_DELAY_MIN, limits::RECONNECT_DELAY_MAX);
         loop {
             let dialled = tokio::select! {
                 biased;
@@ -165,13 +164,13 @@ impl<O: Outbox> Uplink<O> {
                     }
                 }
             }
-            let pause_max = match machine.suspect() {
+            backoff.limit(match machine.suspect() {
                 Some(_) => limits::UNWANTED_BATCH_DELAY_MAX,
                 None => limits::RECONNECT_DELAY_MAX,
-            };
+            });
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(backoff.pause(pause_max)) => {}
+                () = sleep(backoff.pause()) => {}
             }
         }
     }

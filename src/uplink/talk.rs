@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::machine::{Action, Event, Flying, Machine};
 use super::outbox::{Outbox, Unreadable};
 use super::{Uplink, status};
+use crate::backoff::Backoff;
 use crate::events::broker as say;
 use crate::limits;
 use crate::mqtt::{Incoming, PacketId, Session, SessionError};
@@ -177,6 +177,8 @@ impl<'a, O: Outbox> Talk<'a, O> {
         }
     }
 
+    /// Takes an acknowledgement and frees its batch at once: one that waited behind a slow disk
+    /// could be lost with the connection, and cost a resend. Returns what else is to be done.
     fn acknowledged(&mut self, id: PacketId) -> Vec<Action> {
         self.proven = true;
         self.uplink.link.send_modify(|link| link.last_acknowledged = Some(Instant::now()));
@@ -186,7 +188,14 @@ impl<'a, O: Outbox> Talk<'a, O> {
             let events = &self.uplink.events;
             events.clear(&say::BATCH_UNWANTED, &self.uplink.subject, "has got that batch through");
         }
-        actions
+        let (frees, rest): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| matches!(action, Action::Free(_)));
+        for action in frees {
+            if let Action::Free(batch) = action {
+                self.free(batch);
+            }
+        }
+        rest
     }
 
     fn free(&mut self, batch: Flying) {
@@ -292,13 +301,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             loop {
                 match self.session.next().await? {
                     Incoming::Acknowledged(id) if id == goodbye => return Ok(()),
-                    Incoming::Acknowledged(id) => {
-                        for action in self.acknowledged(id) {
-                            if let Action::Free(batch) = action {
-                                self.free(batch);
-                            }
-                        }
-                    }
+                    Incoming::Acknowledged(id) => drop(self.acknowledged(id)),
                     Incoming::Received(_) => {}
                 }
             }

@@ -29,9 +29,9 @@ impl Address {
         let rest = match url.split_once("://") {
             Some(("coap", rest)) => rest,
             Some(("coaps" | "coap+tcp" | "coaps+tcp", _)) => {
-                return Err(format!(
-                    "\"{url}\" asks for DTLS or TCP; only coap:// (UDP) is spoken"
-                ));
+                return Err(
+                    "CoAP over DTLS or TCP is not in this version; write coap://".to_owned()
+                );
             }
             _ => return Err(format!("\"{url}\" is no CoAP address; write \"coap://host/path\"")),
         };

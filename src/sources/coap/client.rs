@@ -15,6 +15,7 @@ use super::payload::Defaults;
 use super::rows::{self, Lists};
 use super::settings::{Client, Format, Mode};
 use super::wire;
+use crate::backoff::{Backoff, random};
 use crate::events::{self, Code, Notice};
 use crate::limits;
 use crate::reading::{Group, NoData, PointId, PointInfo, Sample, Stream};
@@ -143,7 +144,8 @@ impl<'a> Session<'a> {
 
     /// Observes the resource, beginning anew after each failure, later each time.
     async fn observe(&mut self, stop: &CancellationToken) {
-        let mut pause = limits::COAP_REGISTER_DELAY_MIN;
+        let mut backoff =
+            Backoff::new(limits::COAP_REGISTER_DELAY_MIN, limits::COAP_REGISTER_DELAY_MAX);
         loop {
             let opening = Conversation::open(self.address, self.settings.timeout, self.turn);
             let opened = tokio::select! {
@@ -154,7 +156,7 @@ impl<'a> Session<'a> {
                 Ok(mut conversation) => {
                     let failure = tokio::select! {
                         () = stop.cancelled() => None,
-                        failure = self.watch(&mut conversation, &mut pause) => Some(failure),
+                        failure = self.watch(&mut conversation, &mut backoff) => Some(failure),
                     };
                     let Some(failure) = failure else {
                         conversation.farewell().await;
@@ -164,12 +166,10 @@ impl<'a> Session<'a> {
                 }
                 Err(failure) => failure,
             };
-            let spread = Duration::from_millis(wire::random() % 1000);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = async { self.fail(failure).await; sleep(pause + spread).await } => {}
+                () = async { self.fail(failure).await; sleep(backoff.pause()).await } => {}
             }
-            pause = (pause * 2).min(limits::COAP_REGISTER_DELAY_MAX);
         }
     }
 
@@ -178,7 +178,7 @@ impl<'a> Session<'a> {
     async fn watch(
         &mut self,
         conversation: &mut Conversation<'_>,
-        pause: &mut Duration,
+        backoff: &mut Backoff,
     ) -> Failure {
         let mut order = Order::default();
         loop {
@@ -186,9 +186,9 @@ impl<'a> Session<'a> {
                 Ok(answer) => answer,
                 Err(failure) => return failure,
             };
-            *pause = limits::COAP_REGISTER_DELAY_MIN;
+            backoff.reset();
             self.take(&answer).await;
-            let mut patience = silence(answer.max_age(), wire::random());
+            let mut patience = silence(answer.max_age(), random());
             let Some(sequence) = answer.sequence() else {
                 conversation.forget();
                 self.not_observable();
@@ -204,7 +204,7 @@ impl<'a> Session<'a> {
             // Silence is no failure yet: a value that does not change causes no notification.
             while let Ok(notified) = timeout(patience, conversation.notified()).await {
                 match self.notified(conversation, &mut order, notified).await {
-                    Ok(Some(seconds)) => patience = silence(seconds, wire::random()),
+                    Ok(Some(seconds)) => patience = silence(seconds, random()),
                     Ok(None) => {
                         sleep(UNOBSERVED_PAUSE_MIN).await;
                         break;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::Address;
 use super::wire::{self, Block};
+use crate::backoff::random;
 use crate::limits;
 
 /// First wait for an acknowledgement (ACK_TIMEOUT, RFC 7252 section 4.8), stretched by up to
@@ -114,7 +115,7 @@ impl<'a> Conversation<'a> {
         Ok(Self {
             address,
             socket,
-            next_id: (wire::random() & 0xffff) as u16,
+            next_id: (random() & 0xffff) as u16,
             buffer: vec![0; limits::COAP_DATAGRAM_BYTES_MAX],
             patience,
             watched: None,
@@ -235,7 +236,7 @@ impl<'a> Conversation<'a> {
             .to_bytes()
             .map_err(|_| Failure::Malformed("the address is too long for one datagram".into()))?;
         let end = Instant::now() + self.patience;
-        let mut wait = Duration::from_millis(ACK_TIMEOUT_MS + wire::random() % ACK_TIMEOUT_MS / 2);
+        let mut wait = Duration::from_millis(ACK_TIMEOUT_MS + random() % ACK_TIMEOUT_MS / 2);
         let silent = Failure::Silent("no answer in time");
         for _ in 0..=RETRANSMISSIONS_MAX {
             self.socket.send(&bytes).await.map_err(|e| gone(e.kind()))?;
@@ -338,7 +339,7 @@ pub(super) fn refuse_errors(packet: &Packet) -> Result<(), Failure> {
 }
 
 fn token() -> Token {
-    wire::random().to_be_bytes()
+    random().to_be_bytes()
 }
 
 /// Says why a socket cannot send or receive. A connected UDP socket hears when nobody listens.

@@ -21,6 +21,7 @@ use super::senml::{self, Resolved};
 use super::settings::Format;
 use crate::limits;
 use crate::reading::{NoData, Sample, UnixMillis, Value};
+use crate::sources::number::{json_number, number};
 
 /// Point name of a value that comes without one.
 const NAMELESS: &str = "value";
@@ -196,6 +197,8 @@ impl Defaults {
             last = Some((record.base, Arc::clone(&device)));
             let point = match record.name.as_str() {
                 "" => Arc::clone(&self.point),
+                // The sum of a record without a name of its own.
+                "_sum" => format!("{}_sum", self.point).into(),
                 name => rows::name(name)?,
             };
             let row = self.row(&point, (record.unit, record.at, record.sample));
@@ -248,9 +251,9 @@ fn text(body: &[u8]) -> Result<Sample, String> {
         "" => return Err("the value is empty".into()),
         "true" => Sample::good(Value::Bool(true)),
         "false" => Sample::good(Value::Bool(false)),
-        text => match text.parse::<f64>() {
-            Ok(number) => Value::from_f64(number).into(),
-            Err(_) => Sample::good(Value::from_text(text)),
+        text => match number(text) {
+            Err(NoData::Malformed) => Sample::good(Value::from_text(text)),
+            number => number.into(),
         },
     })
 }
@@ -264,10 +267,7 @@ fn json_value(json: &Json, now: UnixMillis) -> Result<One, String> {
     let sample = match json {
         Json::Null => Sample::none(NoData::SensorFault),
         Json::Bool(flag) => Sample::good(Value::Bool(*flag)),
-        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Sample::good(Value::from_i64(whole)),
-            (None, float) => Value::from_f64(float.unwrap_or(f64::NAN)).into(),
-        },
+        Json::Number(number) => json_number(number).into(),
         Json::String(text) if text.eq_ignore_ascii_case("nan") => Sample::none(NoData::SensorFault),
         Json::String(text) => Sample::good(Value::from_text(text)),
         Json::Array(_) => return Err("a value is an array".into()),

@@ -28,6 +28,7 @@ use super::rows::{self, Lists};
 use super::settings::Listener;
 use super::uploads::{Taken, Uploads};
 use super::wire::{self, Block, Datagram};
+use crate::backoff::random;
 use crate::events::{self, Notice};
 use crate::limits;
 use crate::reading::Group;
@@ -144,7 +145,7 @@ impl Server {
             answers: Answers::default(),
             uploads: Uploads::default(),
             lists: Lists::default(),
-            next_id: (wire::random() & 0xffff) as u16,
+            next_id: (random() & 0xffff) as u16,
             standing: standing.map(|code| Standing { code, last: None }),
             links,
             backlog: VecDeque::new(),

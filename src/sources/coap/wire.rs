@@ -1,8 +1,6 @@
 //! What both sides need of RFC 7252 messages beyond `coap-lite`'s codec: which datagrams are
 //! requests at all, option values as numbers, block options (RFC 7959), and empty messages.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use coap_lite::{CoapOption, HeaderRaw, MessageClass, MessageType, Packet};
 
 /// Protocol version in the first two bits; others are ignored in silence (RFC 7252 section 3).
@@ -134,12 +132,6 @@ impl Block {
     pub(super) fn bytes(self) -> Vec<u8> {
         uint_bytes(self.num << 4 | u32::from(self.more) << 3 | u32::from(self.exponent))
     }
-}
-
-/// Returns a number nobody can foresee, for tokens, first message ids and random delays. The
-/// standard library seeds its hash maps from the system's random source; this asks one of them.
-pub(super) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl ModbusBus {
     /// Plans the requests of a bus and makes its points known. Opens nothing.
     ///
     /// # Errors
-    /// When there are more points than [`limits::POINTS_MAX`].
+    /// When there are more points than [`crate::limits::POINTS_MAX`].
     pub fn new(settings: Bus, points: &Points) -> Result<Self, TooManyPoints> {
         let dial = Arc::new(settings.link.clone());
         Self::over(settings, points, dial)

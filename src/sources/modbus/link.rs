@@ -3,11 +3,9 @@
 //! anybody miss it.
 
 use std::future::Future;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,6 +14,7 @@ use super::frame::Framing;
 use super::guard::{Guard, Wire};
 use super::settings;
 use super::timer::Timer;
+use crate::backoff::Backoff;
 use crate::limits;
 
 /// A wire in the making.
@@ -60,8 +59,9 @@ impl Dial for settings::Link {
 pub(super) struct Link {
     dial: Arc<dyn Dial>,
     state: State,
-    /// Before the next attempt but one; zero after an answer.
-    delay: Duration,
+    /// Whether the next loss is followed by an attempt at once: at first, and after an answer.
+    eager: bool,
+    backoff: Backoff,
 }
 
 enum State {
@@ -85,7 +85,9 @@ pub(super) enum Readiness {
 
 impl Link {
     pub(super) fn new(dial: Arc<dyn Dial>) -> Self {
-        Self { dial, state: State::Down { until: Instant::now() }, delay: Duration::ZERO }
+        let backoff =
+            Backoff::new(limits::MODBUS_REOPEN_DELAY_MIN, limits::MODBUS_REOPEN_DELAY_MAX);
+        Self { dial, state: State::Down { until: Instant::now() }, eager: true, backoff }
     }
 
     /// Opens what is to be opened now, into `guard`. Takes at most
@@ -115,11 +117,9 @@ impl Link {
                 Readiness::Opened
             }
             Ok(Err(error)) => {
+                // A refused attempt was itself the immediate one.
+                self.eager = false;
                 self.lost(Instant::now());
-                if let State::Down { until } = &mut self.state {
-                    // A refused attempt was itself the immediate one.
-                    *until = (*until).max(Instant::now() + limits::MODBUS_REOPEN_DELAY_MIN / 2);
-                }
                 Readiness::Failed(error)
             }
         }
@@ -127,18 +127,12 @@ impl Link {
 
     /// Notes that an answer came, so that the next loss is followed by an attempt at once.
     pub(super) fn proved(&mut self) {
-        self.delay = Duration::ZERO;
+        self.eager = true;
+        self.backoff.reset();
     }
 
     fn lost(&mut self, now: Instant) {
-        self.state = State::Down { until: now + jittered(self.delay) };
-        self.delay = (self.delay * 2)
-            .clamp(limits::MODBUS_REOPEN_DELAY_MIN, limits::MODBUS_REOPEN_DELAY_MAX);
+        let until = if std::mem::take(&mut self.eager) { now } else { now + self.backoff.pause() };
+        self.state = State::Down { until };
     }
-}
-
-/// Returns between half and all of `delay`, so that buses that fell together do not rise together.
-fn jittered(delay: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0_u8) % 512;
-    delay * (512 + u32::try_from(random).unwrap_or(0)) / 1024
 }

@@ -11,7 +11,6 @@ mod away;
 pub mod checksum;
 pub mod framing;
 pub mod intake;
-pub mod number;
 pub mod parse;
 pub mod settings;
 
@@ -21,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::away::Away;
@@ -109,6 +108,7 @@ impl SerialDevice {
 
     /// Opens, reads until the line is gone, and again; never returns.
     async fn keep_reading(&mut self, outlet: &Outlet) {
+        // Without jitter: nobody else opens this port, so there is no crowd to spread.
         let mut delay = SERIAL_REOPEN_DELAY_MIN;
         loop {
             self.intake.counts().opens.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +131,7 @@ impl SerialDevice {
             }
             self.intake.gone();
             self.hand_on(outlet).await;
-            sleep_until(Instant::now() + delay).await;
+            sleep(delay).await;
             delay = (delay * 2).min(SERIAL_REOPEN_DELAY_MAX);
         }
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use regex::CaptureLocations;
 use serde_json::Value as Json;
 
-use super::number::{Scaling, blank, number};
 use super::settings::{Device, Form, Parse};
 use crate::reading::{NoData, PointId, PointInfo, Points, Sample, TooManyPoints, Value};
+use crate::sources::number::{Scaling, blank, json_number, number};
 
 /// Why a frame gave nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,13 +189,7 @@ impl Point {
         match (member, self.form) {
             (Json::String(text), _) => self.text(text),
             (Json::Bool(flag), Form::Bool | Form::Any) => Ok(Value::Bool(*flag)),
-            (Json::Number(raw), Form::Number | Form::Any) => {
-                let raw = match raw.as_i64() {
-                    Some(whole) => Value::from_i64(whole),
-                    None => Value::from_f64(raw.as_f64().unwrap_or(f64::NAN))?,
-                };
-                self.scaling.apply(raw)
-            }
+            (Json::Number(raw), Form::Number | Form::Any) => self.scaling.apply(json_number(raw)?),
             (Json::Number(_) | Json::Bool(_), _) => self.text(&member.to_string()),
             (Json::Null | Json::Array(_) | Json::Object(_), _) => Err(NoData::Malformed),
         }

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::units;
 use crate::limits::{NAME_BYTES_MAX, ZIGBEE_FEATURES_MAX};
 use crate::reading::{NoData, Value};
+use crate::sources::number::json_number;
 
 /// One entry of `bridge/devices`; what is not read here is skipped without being kept.
 #[derive(Debug, Deserialize)]
@@ -147,10 +148,7 @@ impl Feature {
             (_, Kind::Binary(on, _)) if found == on => Some(Ok(Value::Bool(true))),
             (_, Kind::Binary(_, off)) if found == off => Some(Ok(Value::Bool(false))),
             (_, Kind::Binary(..)) => Some(Err(NoData::Malformed)),
-            (Json::Number(number), Kind::Numeric | Kind::Any) => Some(number.as_i64().map_or_else(
-                || Value::from_f64(number.as_f64().unwrap_or(f64::NAN)),
-                |whole| Ok(Value::from_i64(whole)),
-            )),
+            (Json::Number(number), Kind::Numeric | Kind::Any) => Some(json_number(number)),
             (Json::String(text), Kind::Text | Kind::Any) => Some(Ok(Value::from_text(text))),
             (Json::Bool(flag), Kind::Any) => Some(Ok(Value::Bool(*flag))),
             (Json::Number(_) | Json::Bool(_), Kind::Text) => {

@@ -7,14 +7,16 @@ use serde_json::Value as Json;
 
 use crate::reading::UnixMillis;
 
-/// Returns when the device was last heard, if the state says so in a way that can be read.
+/// Returns when the device was last heard, if the state says so in a way that can be read. Times
+/// before 1970 are no times: arithmetic with them may overflow.
 #[must_use]
 pub fn last_seen(state: &Json) -> Option<UnixMillis> {
-    match state.get("last_seen")? {
+    let seen = match state.get("last_seen")? {
         Json::Number(millis) => millis.as_i64().map(UnixMillis),
         Json::String(text) => iso_8601(text),
         _ => None,
-    }
+    };
+    seen.filter(|seen| seen.0 >= 0)
 }
 
 fn iso_8601(text: &str) -> Option<UnixMillis> {
@@ -56,6 +58,9 @@ mod tests {
             (json!("2026-01-01T00:00:00+ab:cd"), None),
             (json!("é+01:00"), None),
             (json!(null), None),
+            (json!(-1), None),
+            (json!(i64::MIN), None),
+            (json!(u64::MAX), None),
         ];
         for (written, expected) in table {
             assert_eq!(last_seen(&json!({ "last_seen": written })), expected, "{written}");

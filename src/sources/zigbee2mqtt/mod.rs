@@ -2,7 +2,7 @@
 //!
 //! [`network`] knows what messages mean; here is only the session: dial, subscribe, hand messages
 //! over, and dial again when the session ends, with pauses of up to
-//! [`ZIGBEE_RECONNECT_DELAY_MAX`]. A broker that is away for a moment leaves no trace in the
+//! [`RECONNECT_DELAY_MAX`]. A broker that is away for a moment leaves no trace in the
 //! readings; one that cannot be dialled marks every point as timed out once.
 
 pub mod definition;
@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use self::network::{Network, Said};
 use self::settings::Bridge;
 use super::{Outlet, Running, Source};
+use crate::backoff::Backoff;
 use crate::events::broker;
-use crate::limits::{RECONNECT_DELAY_MIN, ZIGBEE_RECONNECT_DELAY_MAX};
+use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::mqtt::{self, Broker, Incoming, Session, SessionError};
 
 /// One bridge: the source.
@@ -44,7 +45,7 @@ impl Zigbee2Mqtt {
 
     /// Dials, listens until the session ends, and again; never returns.
     async fn keep_listening(&mut self, outlet: &Outlet) {
-        let mut delay = RECONNECT_DELAY_MIN;
+        let mut backoff = Backoff::new(RECONNECT_DELAY_MIN, RECONNECT_DELAY_MAX);
         loop {
             match mqtt::connect(&self.broker, true).await {
                 Ok(mut session) => {
@@ -54,8 +55,8 @@ impl Zigbee2Mqtt {
                     outlet.events.raise(notice);
                     // A broker that ends every session soon (it refuses a subscription, another
                     // client has our identifier) is not dialled at full pace for ever.
-                    if began.elapsed() > ZIGBEE_RECONNECT_DELAY_MAX {
-                        delay = RECONNECT_DELAY_MIN;
+                    if began.elapsed() > RECONNECT_DELAY_MAX {
+                        backoff.reset();
                     }
                 }
                 Err(error) => {
@@ -66,8 +67,7 @@ impl Zigbee2Mqtt {
                     let _ = self.act(outlet).await;
                 }
             }
-            sleep(delay).await;
-            delay = (delay * 2).min(ZIGBEE_RECONNECT_DELAY_MAX);
+            sleep(backoff.pause()).await;
         }
     }
 

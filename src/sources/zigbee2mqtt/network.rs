@@ -160,7 +160,8 @@ impl Network {
             if entry.kind.as_deref() == Some("Coordinator") || !taken.insert(address.clone()) {
                 continue;
             }
-            let friendly = entry.friendly_name.unwrap_or_else(|| address.clone());
+            let friendly = entry.friendly_name.filter(|name| !name.trim().is_empty());
+            let friendly = friendly.unwrap_or_else(|| address.clone());
             let name = self.name(&address, &friendly);
             let exposes = entry.definition.and_then(|definition| definition.exposes);
             let features = self.wanted(features(&exposes.unwrap_or_default()));

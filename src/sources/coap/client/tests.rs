@@ -77,7 +77,7 @@ impl Bench {
     /// Sends a notification in a message of its own and returns what the client says to it.
     async fn notify(&mut self, register: &Packet, options: &[(u16, u32)], body: &str) -> Packet {
         let mut packet = reply(register, MessageType::Confirmable, "2.05", options, body);
-        packet.header.message_id = (wire::random() & 0xffff) as u16;
+        packet.header.message_id = (random() & 0xffff) as u16;
         self.send(&packet).await;
         let said = self.receive().await;
         assert_eq!(said.header.message_id, packet.header.message_id);

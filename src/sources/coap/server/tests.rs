@@ -233,7 +233,7 @@ async fn one_value_is_taken_as_text_and_as_json() {
     let text = |t: &str| Sample::good(Value::from_text(t));
     let flag = |b| Sample::good(Value::Bool(b));
     for (format, body, sample) in [
-        (Some(0), "21.50", number(21.5)),
+        (Some(0), "21.50", Sample::good(crate::sources::number::number("21.50").unwrap())),
         (Some(0), " -3\n", number(-3.0)),
         (Some(0), "true", flag(true)),
         (Some(0), "nan", fault()),

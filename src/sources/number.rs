@@ -1,5 +1,6 @@
-//! Reads a number from text as people write it, digit by digit: "12.340" stays 12.340 and never
-//! passes through a float unless it is no short decimal.
+//! Numbers as devices write them in text and JSON, and what a point's settings make of them. Text is
+//! read digit by digit: "12.340" stays 12.340 and never passes through a float unless it is no short
+//! decimal.
 
 use crate::reading::{Decimal, NoData, Value};
 
@@ -105,6 +106,17 @@ pub fn number(text: &str) -> Result<Value, NoData> {
     // Exponents, more digits than a decimal holds, or no number at all: the standard library knows.
     let number: f64 = unsigned.parse().map_err(|_| NoData::Malformed)?;
     Value::from_f64(if negative { -number } else { number })
+}
+
+/// Takes a number of JSON.
+///
+/// # Errors
+/// [`NoData::SensorFault`] for what is beyond binary64.
+pub fn json_number(number: &serde_json::Number) -> Result<Value, NoData> {
+    match number.as_i64() {
+        Some(whole) => Ok(Value::from_i64(whole)),
+        None => Value::from_f64(number.as_f64().unwrap_or(f64::NAN)),
+    }
 }
 
 /// Reads digits with at most one point, when they fit.
