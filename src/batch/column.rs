@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::batch::kind;
 use crate::batch::pack::{Writer, int_len};
 use crate::reading::{Decimal, Value};
@@ -16,19 +18,25 @@ pub(super) struct Column {
     lead: usize,
 }
 
+/// Two cells stand in the column itself, which stays at 40 bytes: a chunk holds a poll or two of a
+/// device, and 10,000 points are not to mean 10,000 allocations a commit.
+type Ints = SmallVec<[i64; 2]>;
+
 #[derive(Debug, Clone)]
 enum Cells {
     /// No value yet.
     Empty,
     /// Decimals, all with this many places.
-    Scaled(u8, Vec<i64>),
+    Scaled(u8, Ints),
     /// 0 and 1.
-    Bools(Vec<i64>),
+    Bools(Ints),
     /// Indices into the words.
-    Words(Vec<i64>),
+    Words(Ints),
     /// Anything else.
     Raw(Vec<Raw>),
 }
+
+const _: () = assert!(size_of::<Column>() <= 40);
 
 /// A value that is sent as it is.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +71,14 @@ impl Column {
             (Cells::Words(cells), Value::Text(text)) => push_int(cells, word(text)),
             (Cells::Empty, value) => {
                 let (cells, len) = match value {
-                    Value::Decimal(d) => {
-                        (Cells::Scaled(d.places, vec![d.digits; self.lead + 1]), int_len(d.digits))
+                    Value::Decimal(d) => (
+                        Cells::Scaled(d.places, smallvec![d.digits; self.lead + 1]),
+                        int_len(d.digits),
+                    ),
+                    Value::Bool(flag) => {
+                        (Cells::Bools(smallvec![i64::from(*flag); self.lead + 1]), 1)
                     }
-                    Value::Bool(flag) => (Cells::Bools(vec![i64::from(*flag); self.lead + 1]), 1),
-                    Value::Text(text) => (Cells::Words(vec![word(text); self.lead + 1]), 2),
+                    Value::Text(text) => (Cells::Words(smallvec![word(text); self.lead + 1]), 2),
                     Value::Float(f) => (Cells::Raw(vec![Raw::Float(*f); self.lead + 1]), 9),
                 };
                 self.cells = cells;
@@ -208,7 +219,7 @@ impl Raw {
     }
 }
 
-fn push_int(cells: &mut Vec<i64>, n: i64) -> usize {
+fn push_int(cells: &mut Ints, n: i64) -> usize {
     let len = int_len(n - cells.last().copied().unwrap_or(0));
     cells.push(n);
     len

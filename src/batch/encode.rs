@@ -119,6 +119,17 @@ impl Assembly {
 }
 
 impl Table {
+    /// Returns how many readings it holds.
+    fn len(&self) -> usize {
+        self.times.len() * self.columns.len()
+    }
+
+    /// Returns the quality of a cell that is not plain good.
+    fn mark(&self, row: usize, column: usize) -> Option<u8> {
+        let found = self.marks.binary_search_by_key(&(row, column), |m| (m.row, m.column));
+        found.ok().map(|index| self.marks[index].q)
+    }
+
     fn write(&self, ids: &mut Ids, start: i64, words: &[Arc<str>], out: &mut Writer) {
         out.array(if self.marks.is_empty() { 4 } else { 5 });
         out.int(0);
@@ -158,27 +169,27 @@ struct EventFrame<'a> {
 
 impl<'a> EventFrame<'a> {
     fn of(tables: &[&Table], words: &'a [Arc<str>]) -> Self {
-        let mut cells = Vec::new();
-        for table in tables {
-            let mut marks = table.marks.iter().peekable();
+        let mut cells = Vec::with_capacity(tables.iter().map(|table| table.len()).sum());
+        for (index, table) in tables.iter().enumerate() {
             for (row, at) in table.times.iter().enumerate() {
-                for (column, point) in table.points.iter().enumerate() {
-                    let q = marks.next_if(|m| (m.row, m.column) == (row, column)).map(|m| m.q);
-                    cells.push((*at, *point, table.columns[column].value(row, words), q));
-                }
+                cells.extend((0..table.columns.len()).map(|column| (*at, index, row, column)));
             }
         }
         cells.sort_by_key(|cell| cell.0);
         let index: HashMap<&str, i64> = (0..).zip(words).map(|(n, w)| (w.as_ref(), n)).collect();
-        let mut frame = Self { rows: Vec::new(), columns: Vec::new(), marks: Vec::new(), words };
-        let mut of_point = HashMap::new();
-        for (row, (at, point, value, q)) in cells.into_iter().enumerate() {
-            let place = *of_point.entry(point).or_insert_with(|| {
+        let rows = Vec::with_capacity(cells.len());
+        let mut frame = Self { rows, columns: Vec::new(), marks: Vec::new(), words };
+        let mut places = ByPoint::default();
+        for (row, (at, table, table_row, column)) in cells.into_iter().enumerate() {
+            let table = tables[table];
+            let value = table.columns[column].value(table_row, words);
+            let q = table.mark(table_row, column);
+            let point = table.points[column];
+            let (place, rows_before) = places.of(point).get_or_insert_with(|| {
                 frame.columns.push((point, Column::new()));
                 (frame.columns.len() - 1, 0_usize)
             });
-            of_point.insert(point, (place.0, place.1 + 1));
-            let column = &mut frame.columns[place.0].1;
+            let column = &mut frame.columns[*place].1;
             match value {
                 Some(value) if q.is_none_or(|q| q < super::NO_VALUE_FROM) => {
                     column.push(&value, |text| index.get(text).copied().unwrap_or(0));
@@ -187,7 +198,8 @@ impl<'a> EventFrame<'a> {
                     column.push_none();
                 }
             }
-            frame.rows.push((at, place.0, place.1));
+            frame.rows.push((at, *place, *rows_before));
+            *rows_before += 1;
             frame.marks.extend(q.map(|q| (row, q)));
         }
         frame
@@ -220,18 +232,54 @@ impl<'a> EventFrame<'a> {
     }
 }
 
+/// Something of each point. Ids are dense, so a list finds it without hashing.
+struct ByPoint<T>(Vec<Option<T>>);
+
+impl<T> Default for ByPoint<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> ByPoint<T> {
+    fn of(&mut self, point: PointId) -> &mut Option<T> {
+        let index = point.0 as usize;
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, || None);
+        }
+        &mut self.0[index]
+    }
+}
+
 /// Series ids in the order of first use. A point whose kind differs between frames is two series.
 #[derive(Default)]
 struct Ids {
     list: Vec<(PointId, i64)>,
-    index: HashMap<(PointId, i64), i64>,
+    /// The first series of each point.
+    first: ByPoint<u32>,
+    /// The others, which are rare.
+    others: HashMap<(PointId, i64), i64>,
 }
 
 impl Ids {
     fn of(&mut self, point: PointId, kind: i64) -> i64 {
-        *self.index.entry((point, kind)).or_insert_with(|| {
+        let next = self.list.len();
+        let first = self.first.of(point);
+        let known = match first {
+            None => {
+                *first = u32::try_from(next).ok();
+                None
+            }
+            Some(id) if self.list[*id as usize].1 == kind => return i64::from(*id),
+            Some(_) => self.others.get(&(point, kind)).copied(),
+        };
+        known.unwrap_or_else(|| {
+            let id = i64::try_from(next).unwrap_or(i64::MAX);
+            if *first != u32::try_from(next).ok() {
+                self.others.insert((point, kind), id);
+            }
             self.list.push((point, kind));
-            i64::try_from(self.list.len()).unwrap_or(i64::MAX) - 1
+            id
         })
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) fn run(self) -> Result<Exit, Fatal> {
-        super::log_to_stderr("warn");
+        super::log_to_stderr(super::LevelFilter::WARN);
         let options = Options {
             outage: self.outage.map(Into::into),
             duration: self.duration.map(Into::into),

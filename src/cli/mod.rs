@@ -7,6 +7,7 @@ pub mod config;
 pub mod decode;
 mod demo;
 mod explain;
+mod memory;
 mod once;
 mod ports;
 mod run;
@@ -16,7 +17,9 @@ use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::error::{Exit, Fatal};
 use crate::events;
@@ -89,17 +92,22 @@ fn complain(fatal: &Fatal) {
 }
 
 /// Sends what rooms log to standard error, at `FIELDGATE_LOG` or `usual` and above.
-fn log_to_stderr(usual: &str) {
-    let level = EnvFilter::try_from_env("FIELDGATE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+fn log_to_stderr(usual: LevelFilter) {
+    let chosen = std::env::var("FIELDGATE_LOG").ok().and_then(|text| text.parse().ok());
+    let levels: Targets = chosen.unwrap_or_else(|| Targets::new().with_default(usual));
     // Under systemd the journal adds the time itself.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(level)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
+    let registry = tracing_subscriber::registry().with(levels);
     // A second call, in tests, finds the first one's subscriber and changes nothing.
-    let _ = if journal { builder.without_time().try_init() } else { builder.try_init() };
+    let _ = if journal {
+        registry.with(lines.without_time()).try_init()
+    } else {
+        registry.with(lines).try_init()
+    };
 }
 
 /// Runs a long-running command on one thread, since the work of a gateway is waiting, and a second

@@ -30,7 +30,7 @@ pub(super) struct Once {
 
 impl Once {
     pub(super) fn run(self, path: &Path) -> Result<Exit, Fatal> {
-        super::log_to_stderr("warn");
+        super::log_to_stderr(super::LevelFilter::WARN);
         let config = config::load(path, config::Options::default())?;
         let pushed = config.sources.iter().filter(|source| names_its_points_later(source)).count();
         super::block_on(async {

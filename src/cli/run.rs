@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cli::memory;
 use crate::config::{self, Config};
 use crate::error::{Exit, Fatal};
 use crate::gateway::Gateway;
@@ -13,7 +14,8 @@ use crate::gateway::Gateway;
 /// # Errors
 /// 78 when the configuration has faults, 70 when the gateway broke.
 pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
-    super::log_to_stderr("info");
+    memory::keep_little();
+    super::log_to_stderr(super::LevelFilter::INFO);
     let config = config::load(path, config::Options::default()).map_err(|faults| {
         Fatal::new(
             Exit::Misconfigured,
@@ -24,9 +26,9 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
         tracing::warn!("{warning}");
     }
     announce(&config);
-    give_back_memory();
     super::block_on(async {
         let mut gateway = Gateway::start(config)?;
+        memory::give_back();
         tokio::select! {
             signal = told_to_stop() => {
                 tracing::info!("{}: committing and sending what is left", signal?);
@@ -68,16 +70,5 @@ pub(super) async fn told_to_stop() -> Result<&'static str, Fatal> {
                 tracing::info!("a changed configuration takes effect at the next restart");
             }
         }
-    }
-}
-
-/// Returns to the system what reading the configuration took: a parsed file of 10,000 points is
-/// several times the size of what remains of it.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "malloc_trim has no preconditions and no safe wrapper")]
-    // SAFETY: malloc_trim(3) may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }

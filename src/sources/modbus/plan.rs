@@ -48,6 +48,19 @@ pub(super) struct Request {
     pub(super) refused_until: Option<tokio::time::Instant>,
 }
 
+/// How far one read of a device may go; all of its settings that planning anew needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    gap_max: u16,
+    registers_max: u16,
+}
+
+impl Reach {
+    pub(super) fn of(device: &Device) -> Self {
+        Self { gap_max: device.gap_max, registers_max: device.registers_max }
+    }
+}
+
 /// Elements of one table in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
@@ -100,23 +113,24 @@ pub(super) fn classes(
                     });
                 }
             }
-            let requests = merge(&fields, device);
+            fields.shrink_to_fit();
+            let requests = merge(&fields, Reach::of(device));
             Ok(Class { device: index, every, points: ids.into(), fields, requests })
         })
         .collect()
 }
 
-/// Merges `fields`, which are in address order, into as few reads as `device` allows. A value is
+/// Merges `fields`, which are in address order, into as few reads as `reach` allows. A value is
 /// never cut in two: its registers would come from different moments.
-pub(super) fn merge(fields: &[Field], device: &Device) -> Vec<Request> {
+pub(super) fn merge(fields: &[Field], reach: Reach) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (index, field) in fields.iter().enumerate() {
         let end = u32::from(field.address) + u32::from(field.width);
         // A register's gap costs 16 bits on the wire, and so do 16 bits.
         let (most, gap_max) = if field.table.is_bits() {
-            (limits::MODBUS_BITS_MAX, device.gap_max.saturating_mul(16))
+            (limits::MODBUS_BITS_MAX, reach.gap_max.saturating_mul(16))
         } else {
-            (device.registers_max.clamp(1, limits::MODBUS_REGISTERS_MAX), device.gap_max)
+            (reach.registers_max.clamp(1, limits::MODBUS_REGISTERS_MAX), reach.gap_max)
         };
         if let Some(last) = requests.last_mut() {
             let span = last.span;

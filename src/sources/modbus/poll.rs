@@ -11,7 +11,7 @@ use super::breaker::{Breaker, Turn};
 use super::frame::{Fault, Mismatch};
 use super::guard::{Guard, Patience};
 use super::link::{Dial, Link, Readiness};
-use super::plan::{self, Class, Request, Span};
+use super::plan::{self, Class, Reach, Request, Span};
 use super::settings::Device;
 use super::speaker::{Answer, Speaker};
 use crate::limits;
@@ -96,7 +96,7 @@ pub(super) struct Unit {
     /// Short reads, the shortest first, to see whether it is there.
     probes: Vec<Span>,
     /// Kept to plan anew.
-    settings: Device,
+    reach: Reach,
 }
 
 /// Probes that take turns: one of them may be for a register that the device never answers.
@@ -112,12 +112,13 @@ impl Unit {
         probes.sort_by_key(|span| span.count);
         probes.dedup();
         probes.truncate(PROBES_MAX);
+        probes.shrink_to_fit();
         Self {
             id: settings.id,
             patience: Patience { timeout: settings.timeout, pause: settings.pause },
             breaker: Breaker::default(),
             probes,
-            settings: settings.clone(),
+            reach: Reach::of(settings),
         }
     }
 }
@@ -217,7 +218,7 @@ impl<'a> Poll<'a> {
             self.findings.is_back = self.unit.breaker.succeeded();
             if gone > limits::MODBUS_PROBE_DELAY_MAX * 2 {
                 // It was away for long: it may have been replaced or updated.
-                self.class.requests = plan::merge(&self.class.fields, &self.unit.settings);
+                self.class.requests = plan::merge(&self.class.fields, self.unit.reach);
                 self.findings.refusals_changed = true;
             }
         } else {
