@@ -192,5 +192,16 @@ impl Drop for Scratch {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn unavailable(error: io::Error) -> Fatal {
-    Fatal::new(Exit::Unreachable, events::gateway::no_demo(&error.to_string()).to_string())
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "its folder cannot be made there",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "its folder is a file",
+        io::ErrorKind::PermissionDenied => "this user may not write into its folder",
+        io::ErrorKind::ReadOnlyFilesystem => "its folder is on a read-only file system",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full",
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
+            "the loopback address has no free port"
+        }
+        _ => "the system gave it no folder, port or pseudo-terminal",
+    };
+    Fatal::new(Exit::Unreachable, events::gateway::no_demo(why).to_string())
 }
