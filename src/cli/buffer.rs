@@ -37,7 +37,7 @@ impl Buffer {
             Some(path) => path,
             None => {
                 config::load(config, config::Options::default())
-                    .map_err(|faults| Fatal::new(Exit::Misconfigured, faults.to_string()))?
+                    .map_err(|faults| Fatal::new(Exit::Problem, faults.to_string()))?
                     .store
                     .path
             }

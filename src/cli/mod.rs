@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::{Exit, Fatal};
 
@@ -88,7 +89,8 @@ fn complain(fatal: &Fatal) {
 
 /// Sends what rooms log to standard error, at `FIELDGATE_LOG` or `usual` and above.
 fn log_to_stderr(usual: &str) {
-    let level = EnvFilter::try_from_env("FIELDGATE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let asked = std::env::var("FIELDGATE_LOG").ok().filter(|asked| !asked.is_empty());
+    let level = asked.as_deref().and_then(filter).unwrap_or_else(|| EnvFilter::new(usual));
     // Under systemd the journal adds the time itself.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let builder = tracing_subscriber::fmt()
@@ -98,6 +100,16 @@ fn log_to_stderr(usual: &str) {
         .with_target(false);
     // A second call, in tests, finds the first one's subscriber and changes nothing.
     let _ = if journal { builder.without_time().try_init() } else { builder.try_init() };
+    if let Some(asked) = asked.filter(|asked| filter(asked).is_none()) {
+        tracing::warn!("FIELDGATE_LOG={asked} is no level: error, warn, info, debug or trace");
+    }
+}
+
+/// Reads a level, or a list of `room=level`. The filter would take any other word for the name of a
+/// room, and show nothing else.
+fn filter(asked: &str) -> Option<EnvFilter> {
+    let words = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    asked.split(',').all(words).then(|| EnvFilter::try_new(asked).ok()).flatten()
 }
 
 /// Makes the runtime every long-running command uses: one thread, since the work of a gateway is

@@ -332,7 +332,8 @@ mod tests {
                 prop_assert!(request.span.count <= registers_max);
                 for field in &class.fields[request.fields.clone()] {
                     prop_assert!(field.address >= request.span.address);
-                    prop_assert!(u32::from(field.address) + u32::from(field.width) <= request.span.end());
+                    let end = u32::from(field.address) + u32::from(field.width);
+                    prop_assert!(end <= request.span.end());
                 }
             }
             prop_assert_eq!(next, class.fields.len());
