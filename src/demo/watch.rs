@@ -29,6 +29,8 @@ pub(super) struct Watch {
     /// From the broker: what arrives on `fg/1/+/data`.
     inbox: mpsc::Receiver<Publish>,
     sequences: BTreeSet<u64>,
+    /// Lowest sequence number that can still come: a named folder may hold an older buffer.
+    first: u64,
     readings: u64,
     repeated: u64,
     bytes: u64,
@@ -48,7 +50,15 @@ enum Outage {
 impl Watch {
     pub(super) fn new(options: &Options, inbox: mpsc::Receiver<Publish>) -> Self {
         let options = options.clone();
-        Self { options, inbox, sequences: BTreeSet::new(), readings: 0, repeated: 0, bytes: 0 }
+        Self {
+            options,
+            inbox,
+            sequences: BTreeSet::new(),
+            first: 1,
+            readings: 0,
+            repeated: 0,
+            bytes: 0,
+        }
     }
 
     /// Says what will be seen.
@@ -142,6 +152,9 @@ impl Watch {
             Ok(batch) => batch,
             Err(e) => return writeln!(out, "a payload that is no batch arrived: {e}"),
         };
+        if self.sequences.is_empty() {
+            self.first = batch.header.lowest_held;
+        }
         if self.sequences.insert(batch.header.sequence) {
             self.readings += batch.readings();
             self.bytes += publish.payload.len() as u64;
@@ -159,16 +172,16 @@ impl Watch {
 
     /// Says what the sequence numbers prove.
     fn verdict(&self) -> Exit {
-        // With a folder that was kept, the sequence goes on where it stood.
-        let first = self.sequences.first().copied().unwrap_or(1);
         let last = self.sequences.last().copied().unwrap_or(0);
-        let missing = (last + 1 - first) - self.sequences.len() as u64;
+        let awaited = (last + 1).saturating_sub(self.first);
+        let missing = awaited.saturating_sub(self.sequences.len() as u64);
         self.say(&format!(
-            "--- {} readings in {} batches, {} bytes; sequence {first} to {last}: {missing} missing, \
+            "--- {} readings in {} batches, {} bytes; sequence {} to {last}: {missing} missing, \
              {} repeated",
             self.readings,
             self.sequences.len(),
             self.bytes,
+            self.first,
             self.repeated
         ));
         if missing > 0 || last == 0 { Exit::Problem } else { Exit::Done }

@@ -26,6 +26,9 @@ impl Lock {
     /// Takes the lock beside `path`.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let refuse = |error: io::Error| OpenError::unusable(path, Trouble::of_io(&error));
+        if path.is_dir() {
+            return Err(OpenError::unusable(path, Trouble::Folder));
+        }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(refuse)?;
         }
@@ -46,6 +49,11 @@ impl Lock {
         let mut lock = Self { file, epoch: field(&text, "epoch").unwrap_or(0) };
         lock.write().map_err(refuse)?;
         Ok(lock)
+    }
+
+    /// Returns the highest epoch that any store at this path ever had; 0 when there was none.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Notes an epoch before it is used for the first time.
