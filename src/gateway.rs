@@ -127,8 +127,12 @@ impl Gateway {
         let goodbye = limits::UPLINK_GOODBYE_TIME_MAX + limits::MQTT_GOODBYE_TIME_MAX;
         end(&mut self.uplinks, goodbye).await;
         let lost = self.thread.close();
+        if lost == 0 {
+            // Closing is a last try, with all the time the disk takes.
+            return Ok(());
+        }
         let why = match committed {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => "the disk refused at the very end".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the disk takes too long".to_owned(),
         };
@@ -319,7 +323,6 @@ mod tests {
         let fatal = gateway.broken().await;
         assert_eq!(fatal.exit, Exit::Broken);
         assert!(fatal.message.contains("the store ended by itself"), "{fatal}");
-        let fatal = gateway.stop().await.unwrap_err();
-        assert_eq!(fatal.exit, Exit::Broken);
+        gateway.stop().await.unwrap();
     }
 }
