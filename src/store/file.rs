@@ -26,6 +26,9 @@ impl Lock {
     /// Takes the lock beside `path`.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let refuse = |error: io::Error| OpenError::unusable(path, Trouble::of_io(&error));
+        if path.is_dir() {
+            return Err(OpenError::unusable(path, Trouble::Folder));
+        }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(refuse)?;
         }

@@ -110,7 +110,9 @@ pub fn inspect(path: &Path) -> Result<Status, OpenError> {
     };
     match status.map_err(unusable)? {
         (_, Kind::Newer(version)) => Err(OpenError::Newer { path: path.into(), version }),
-        (_, Kind::Foreign | Kind::Empty) => Err(OpenError::Foreign { path: path.into() }),
+        (_, Kind::Foreign) => Err(OpenError::Foreign { path: path.into() }),
+        // A start that the disk cut short leaves an empty file.
+        (_, Kind::Empty) => Err(OpenError::Missing { path: path.into() }),
         (status, Kind::Ours) => Ok(Status { disk_bytes: file::bytes(path), ..status }),
     }
 }

@@ -874,3 +874,11 @@ fn every_refusal_reads_as_a_sentence_about_the_buffer() {
         );
     }
 }
+
+#[test]
+fn a_folder_where_the_buffer_should_be_is_named_as_such() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path()).unwrap();
+    let error = bench.try_open().err().unwrap();
+    assert!(error.to_string().contains("it is a folder"), "{error}");
+}

@@ -18,8 +18,10 @@ pub enum Trouble {
     ReadOnly,
     /// This user may not.
     NotAllowed,
-    /// The folder or the file is gone, or a folder stands where the file should.
+    /// The folder or the file is gone and cannot be made.
     Missing,
+    /// A folder stands where the file should.
+    Folder,
     /// Reading or writing fails: the medium is going, or was taken out.
     Failing,
     /// Another program holds the file.
@@ -66,9 +68,9 @@ impl Trouble {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             io::ErrorKind::PermissionDenied => Self::NotAllowed,
+            io::ErrorKind::IsADirectory => Self::Folder,
             io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory
-            | io::ErrorKind::IsADirectory
             | io::ErrorKind::AlreadyExists => Self::Missing,
             io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => Self::Busy,
             _ => Self::Failing,
@@ -82,7 +84,8 @@ impl Trouble {
             Self::Full => "the disk is full",
             Self::ReadOnly => "the file system is read-only",
             Self::NotAllowed => "this user may not write there",
-            Self::Missing => "the folder or the file cannot be opened",
+            Self::Missing => "its folder does not exist and cannot be made, or it is gone",
+            Self::Folder => "it is a folder; `path` names the file in it, as in FOLDER/buffer.db",
             Self::Failing => "the disk reports errors when it is read or written",
             Self::Busy => "another program holds the file",
             Self::Damaged => "what is stored there is damaged",
