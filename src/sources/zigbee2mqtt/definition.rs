@@ -145,6 +145,8 @@ impl Feature {
         match (found, &self.kind) {
             (Json::Null, _) => None,
             (Json::String(word), Kind::Text) if word.is_empty() => None,
+            // A contact sensor's "on" is `false`, that is open; true and false stay as they are sent.
+            (Json::Bool(flag), Kind::Binary(..)) => Some(Ok(Value::Bool(*flag))),
             (_, Kind::Binary(on, _)) if found == on => Some(Ok(Value::Bool(true))),
             (_, Kind::Binary(_, off)) if found == off => Some(Ok(Value::Bool(false))),
             (_, Kind::Binary(..)) => Some(Err(NoData::Malformed)),
@@ -225,8 +227,8 @@ mod tests {
             (Kind::Numeric, json!("21.5"), Some(Err(NoData::Malformed))),
             (Kind::Numeric, json!({"a": 1}), Some(Err(NoData::Malformed))),
             (Kind::Numeric, json!(null), None),
-            (contact.clone(), json!(true), Some(Ok(Value::Bool(false)))),
-            (contact.clone(), json!(false), Some(Ok(Value::Bool(true)))),
+            (contact.clone(), json!(true), Some(Ok(Value::Bool(true)))),
+            (contact.clone(), json!(false), Some(Ok(Value::Bool(false)))),
             (contact, json!("open"), Some(Err(NoData::Malformed))),
             (Kind::Text, json!("single"), Some(Ok(Value::from_text("single")))),
             (Kind::Text, json!(""), None),
