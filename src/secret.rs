@@ -57,6 +57,14 @@ impl Secret {
         }
     }
 
+    /// Returns whether this process can be expected to reach it: credentials are handed over by
+    /// systemd to the service alone, so a person's shell has none.
+    #[must_use]
+    pub fn is_within_reach(&self) -> bool {
+        let handed_over = || std::env::var_os("CREDENTIALS_DIRECTORY").is_some();
+        !matches!(self, Self::Credential(_)) || handed_over()
+    }
+
     fn file_error(&self, error: &std::io::Error) -> SecretError {
         self.error(match error.kind() {
             std::io::ErrorKind::NotFound => "does not exist",

@@ -35,7 +35,12 @@ impl Buffer {
         let Self::Status(status) = self;
         let path = match status.path {
             Some(path) => path,
-            None => config::load(config, config::Options::default())?.store.path,
+            None => {
+                config::load(config, config::Options::default())
+                    .map_err(|faults| Fatal::new(Exit::Problem, faults.to_string()))?
+                    .store
+                    .path
+            }
         };
         let found =
             store::inspect(&path).map_err(|e| Fatal::new(Exit::Unreachable, e.to_string()))?;

@@ -8,6 +8,7 @@ use crate::config::address::{as_modicon, form_as_written};
 use crate::config::{Config, Fault, Faults, Options, SourceSettings, load};
 use crate::error::Exit;
 use crate::events::rounded;
+use crate::sources::modbus;
 use crate::sources::modbus::settings::{Bus, Device, Form, Link};
 
 /// Points of a device that are listed unless `--points` asks for all.
@@ -131,7 +132,11 @@ fn device_lines(device: &Device, all_points: bool, lines: &mut Vec<String>) -> u
     };
     let points = device.points.iter().map(|point| count(&point.form)).sum();
     let many = if points == 1 { "point" } else { "points" };
-    lines.push(format!("  {}  id {}  {points} {many}", device.name, device.id));
+    let requests = match modbus::requests(device) {
+        1 => "1 request".to_owned(),
+        more => format!("{more} requests"),
+    };
+    lines.push(format!("  {}  id {}  {points} {many} in {requests}", device.name, device.id));
     let shown = if all_points { device.points.len() } else { POINTS_SHOWN };
     let width = device.points.iter().take(shown).map(|p| p.name.chars().count()).max().unwrap_or(0);
     for point in device.points.iter().take(shown) {

@@ -93,8 +93,9 @@ fn complain(fatal: &Fatal) {
 
 /// Sends what rooms log to standard error, at `FIELDGATE_LOG` or `usual` and above.
 fn log_to_stderr(usual: LevelFilter) {
-    let chosen = std::env::var("FIELDGATE_LOG").ok().and_then(|text| text.parse().ok());
-    let levels: Targets = chosen.unwrap_or_else(|| Targets::new().with_default(usual));
+    let asked = std::env::var("FIELDGATE_LOG").ok().filter(|asked| !asked.is_empty());
+    let chosen = asked.as_deref().and_then(levels);
+    let levels = chosen.clone().unwrap_or_else(|| Targets::new().with_default(usual));
     // Under systemd the journal adds the time itself.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = tracing_subscriber::fmt::layer()
@@ -108,6 +109,16 @@ fn log_to_stderr(usual: LevelFilter) {
     } else {
         registry.with(lines).try_init()
     };
+    if let (Some(asked), None) = (asked, chosen) {
+        tracing::warn!("FIELDGATE_LOG={asked} is no level: error, warn, info, debug or trace");
+    }
+}
+
+/// Reads a level, or a list of `room=level`. Any other word would be taken for the name of a room,
+/// and nothing but that room's lines would be shown.
+fn levels(asked: &str) -> Option<Targets> {
+    let known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    asked.split(',').all(known).then(|| asked.parse().ok()).flatten()
 }
 
 /// Runs a long-running command on one thread, since the work of a gateway is waiting, and a second

@@ -17,6 +17,9 @@ use crate::error::{Exit, Fatal};
 use crate::gateway;
 use crate::reading::{Group, PointId, Points, Reading};
 
+/// Points that are named when nothing came from them in time.
+const MISSING_SHOWN: usize = 8;
+
 /// Arguments of `once`.
 #[derive(Debug, Args)]
 pub(super) struct Once {
@@ -31,7 +34,8 @@ pub(super) struct Once {
 impl Once {
     pub(super) fn run(self, path: &Path) -> Result<Exit, Fatal> {
         super::log_to_stderr(super::LevelFilter::WARN);
-        let config = config::load(path, config::Options::default())?;
+        let config = config::load(path, config::Options::default())
+            .map_err(|faults| Fatal::new(Exit::Problem, faults.to_string()))?;
         let pushed = config.sources.iter().filter(|source| names_its_points_later(source)).count();
         super::block_on(async {
             let (outlet, mut inbox) = gateway::open_outlet();
@@ -84,19 +88,32 @@ impl Once {
                 written => written.map_err(|e| super::system_refuses("cannot write", &e))?,
             }
         }
-        self.verdict(awaited, latest)
+        self.verdict(points, awaited, latest)
     }
 
     #[expect(clippy::print_stderr, reason = "a command speaks to the person who called it")]
-    fn verdict(&self, awaited: usize, latest: &BTreeMap<PointId, Reading>) -> Result<Exit, Fatal> {
+    fn verdict(
+        &self,
+        points: &Points,
+        awaited: usize,
+        latest: &BTreeMap<PointId, Reading>,
+    ) -> Result<Exit, Fatal> {
         let with_value = latest.values().filter(|r| r.sample.value.is_ok()).count();
-        let missing = awaited.saturating_sub(latest.len());
-        if missing > 0 {
-            eprintln!("{missing} points were not read within {}", self.timeout);
+        let missing: Vec<_> = (0..u32::try_from(awaited).unwrap_or(u32::MAX))
+            .map(PointId)
+            .filter(|id| !latest.contains_key(id))
+            .map(|id| points.info(id))
+            .map(|info| format!("{}/{}", info.device, info.point))
+            .collect();
+        if !missing.is_empty() {
+            let more = missing.len().saturating_sub(MISSING_SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named = missing[..missing.len().min(MISSING_SHOWN)].join(", ");
+            eprintln!("not read within {}: {named}{more}", self.timeout);
         }
         Ok(match with_value {
             0 => Exit::Unreachable,
-            n if n < latest.len().max(awaited) => Exit::Problem,
+            n if n < latest.len() + missing.len() => Exit::Problem,
             _ => Exit::Done,
         })
     }

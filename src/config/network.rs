@@ -296,8 +296,33 @@ fn broker(table: &Table<'_>, url: BrokerUrl, client_id: String, keep_alive: Dura
             refuse_without_tls(auth, "cert");
         }
     }
+    let ca_place = ca.as_ref().map(|at| at.place);
+    let auth_place = table.raw("auth").map(|raw| raw.place);
     let tls = url.tls.then(|| Tls { ca: ca.map(|at| at.value), client });
+    if let Some(Err(why)) = tls.as_ref().map(Tls::look_at_files) {
+        let place = ca_place.filter(|_| auth_place.is_none()).or(auth_place);
+        warn_of_file(table, place, why.to_string());
+    }
+    if let Some(login) = login.as_ref().filter(|login| login.password.is_within_reach())
+        && let Err(why) = login.password.read()
+    {
+        warn_of_file(table, auth_place, why.to_string());
+    }
     Broker { host: url.host, port: url.port, tls, client_id, login, keep_alive, will: None }
+}
+
+/// Warns of a secret or certificate that a connection would not find. It may come later, and the
+/// daemon reads it at every connect, so it is no fault.
+fn warn_of_file(table: &Table<'_>, place: Option<Place<'_>>, found: String) {
+    table.findings.warning(
+        Fault::at(
+            &codes::NOT_THERE_YET,
+            place.unwrap_or(table.place()),
+            found,
+            format!("without it {} gets no connection; it is read at every connect", table.title()),
+        )
+        .hint("check the path, its owner and its mode: the daemon reads it as its own user"),
+    );
 }
 
 /// Reads two keys that need each other.

@@ -26,6 +26,7 @@ pub const CODES: &[&Code] = &[
     &UNSTABLE_PATH,
     &NO_UPLINK,
     &RESERVED_ID,
+    &NOT_THERE_YET,
 ];
 
 /// A file that is no readable text.
@@ -200,4 +201,14 @@ pub static RESERVED_ID: Code = Code {
     about: "On a serial line the Modbus specification gives 1 to 247 to devices and reserves 248 \
             to 255. Some devices are shipped with such an id nevertheless and answer to it. It is \
             used as written; another id is better when the device is put into service.",
+};
+/// A file or variable that a connection needs.
+pub static NOT_THERE_YET: Code = Code {
+    id: "FG-C57",
+    title: "secret or certificate cannot be read",
+    about: "A password, key or certificate that the configuration refers to does not exist, cannot \
+            be read by this user, is damaged, or does not belong to its key. The daemon starts \
+            nevertheless, keeps readings, and reads the file again at every connect, so it is \
+            enough to put it in place. An environment variable must be set for the service, not \
+            only in your shell.",
 };

@@ -120,6 +120,25 @@ pub(super) fn configuration(tls: &Tls) -> Result<Arc<ClientConfig>, ConnectError
         Some(path) => roots_from(path)?,
         None => system_roots()?,
     };
+    with_roots(roots, tls)
+}
+
+impl Tls {
+    /// Reads the files that the settings name, as a connection would, and opens none. A systemd
+    /// credential is passed over where systemd handed over none: that is every shell.
+    ///
+    /// # Errors
+    /// The first file that is missing, cannot be read, is damaged, or does not fit its key.
+    pub fn look_at_files(&self) -> Result<(), ConnectError> {
+        let roots = self.ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), roots_from)?;
+        match &self.client {
+            Some((chain, key)) if !key.is_within_reach() => certificates(chain).map(drop),
+            _ => with_roots(roots, self).map(drop),
+        }
+    }
+}
+
+fn with_roots(roots: RootCertStore, tls: &Tls) -> Result<Arc<ClientConfig>, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -200,20 +219,18 @@ fn rfc3339(at: UnixTime) -> String {
 
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unknown = "an unknown time".to_owned();
+        let clock = |now: &Option<String>| {
+            now.as_ref().map_or(String::new(), |now| format!("; this board's clock shows {now}"))
+        };
         match self {
-            Self::Expired { until, now } => write!(
-                f,
-                "the broker's certificate expired at {}; this board's clock shows {}",
-                until.as_ref().unwrap_or(&unknown),
-                now.as_ref().unwrap_or(&unknown)
-            ),
-            Self::NotYetValid { from, now } => write!(
-                f,
-                "the broker's certificate is valid from {} only; this board's clock shows {}",
-                from.as_ref().unwrap_or(&unknown),
-                now.as_ref().unwrap_or(&unknown)
-            ),
+            Self::Expired { until, now } => {
+                let at = until.as_ref().map_or("".to_owned(), |until| format!(" at {until}"));
+                write!(f, "the broker's certificate has expired{at}{}", clock(now))
+            }
+            Self::NotYetValid { from, now } => {
+                let from = from.as_ref().map_or("yet".to_owned(), |from| format!("before {from}"));
+                write!(f, "the broker's certificate is not valid {from}{}", clock(now))
+            }
             Self::UnknownIssuer => {
                 f.write_str("the broker's certificate is not signed by a CA that is trusted here")
             }

@@ -139,3 +139,90 @@ fn buffer_status_of_nothing_is_unreachable_in_words() {
     let said = text(&ended.stderr);
     assert!(said.contains("FG-B") && !said.contains("os error"), "{said}");
 }
+
+#[test]
+fn once_names_the_points_that_said_nothing_and_a_faulty_file_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fieldgate.toml");
+    std::fs::write(
+        &config,
+        "[port.p]\npath = \"/dev/serial/by-id/none\"\n[device.scale]\nvia = \"serial p\"\n\
+         match = '(?<w>.*)'\npoints.w = {}\n[source.push]\nvia = \"coap listen 127.0.0.1:0\"\n",
+    )
+    .unwrap();
+    let path = config.to_str().unwrap();
+    let ended = fieldgate(&["once", "--timeout", "1s", "--config", path]);
+    let all = text(&ended.stdout) + &text(&ended.stderr);
+    assert!(all.contains("scale/w"), "{all}");
+    assert_eq!(ended.status.code(), Some(3), "{all}");
+    std::fs::write(&config, "[gatway]").unwrap();
+    for command in [&["once"][..], &["buffer", "status"]] {
+        let ended = fieldgate(&[command, &["--config", path]].concat());
+        assert_eq!(ended.status.code(), Some(1), "{command:?}: {}", text(&ended.stderr));
+    }
+}
+
+#[test]
+fn a_demo_that_cannot_have_its_folder_says_so_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for place in [file.to_str().unwrap(), "/proc/none"] {
+        let ended = fieldgate(&["demo", "--for", "1s", "--folder", place]);
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(3), "{said}");
+        assert!(said.contains("FG-G03") && said.contains("folder"), "{said}");
+        assert!(!said.contains("os error"), "{said}");
+    }
+}
+
+#[test]
+fn a_log_level_that_is_none_is_told_and_the_usual_one_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_fieldgate"))
+        .args(["demo", "--for", "1s", "--folder", file.to_str().unwrap()])
+        .env("FIELDGATE_LOG", "verbose")
+        .output()
+        .unwrap();
+    assert!(text(&ended.stderr).contains("FIELDGATE_LOG=verbose is no level"));
+}
+
+#[test]
+fn check_looks_at_secrets_and_certificates_and_counts_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fieldgate.toml");
+    let write = |auth: &str| {
+        let text = format!(
+            "[gateway]\nname = \"gw\"\n[device.d]\nvia = \"modbus tcp 127.0.0.1 id 1\"\n\
+             points.a = {{ at = \"holding 1\", as = \"u16\" }}\n\
+             points.b = {{ at = \"holding 2\", as = \"u16\" }}\n\
+             points.c = {{ at = \"holding 900\", as = \"u16\" }}\n[uplink.u]\n{auth}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let ended = fieldgate(&["check", "--config", config.to_str().unwrap()]);
+        assert!(ended.status.success(), "a file may come later, so it is no fault");
+        text_of(&ended)
+    };
+    let said = write("url = \"mqtts://b\"\nca = \"none.pem\"");
+    assert!(said.contains("FG-C57") && said.contains("none.pem does not exist"), "{said}");
+    assert!(said.contains("3 points in 2 requests"), "{said}");
+    std::fs::write(folder.path().join("ca.pem"), "no certificate").unwrap();
+    let said = write("url = \"mqtts://b\"\nca = \"ca.pem\"");
+    assert!(said.contains("ca.pem holds no certificate"), "{said}");
+    let login =
+        |place| format!("url = \"mqtt://b\"\nauth = {{ user = \"u\", password = {{ {place} }} }}");
+    let said = write(&login("file = \"pw\""));
+    assert!(said.contains("pw does not exist"), "{said}");
+    // systemd hands credentials to the service alone; a shell has none and is not told off for it.
+    let said = write(&login("credential = \"pw\""));
+    assert!(!said.contains("FG-C57"), "{said}");
+    std::fs::write(folder.path().join("pw"), "x").unwrap();
+    let said = write(&login("file = \"pw\""));
+    assert!(!said.contains("FG-C57"), "{said}");
+}
+
+fn text_of(ended: &Output) -> String {
+    text(&ended.stdout)
+}

@@ -135,10 +135,16 @@ fn no_secret_of_any_case_is_ever_repeated() {
     }
 }
 
+/// The examples name certificates and passwords that are on no machine of ours.
+fn warns_of_missing_files_only(config: &Config) {
+    let others: Vec<_> = config.warnings.iter().filter(|one| one.code.id != "FG-C57").collect();
+    assert!(others.is_empty(), "{others:?}");
+}
+
 #[test]
 fn the_annotated_example_loads_without_a_warning() {
     let config = load(&root().join("packaging/fieldgate.toml"), Options::default()).unwrap();
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    warns_of_missing_files_only(&config);
     assert_eq!(config.sources.len(), 6);
     assert_eq!(config.uplinks.len(), 1);
     assert_eq!(&*config.gateway.name, "gw-4f2a");
@@ -148,7 +154,7 @@ fn the_annotated_example_loads_without_a_warning() {
 #[test]
 fn the_example_of_the_contract_loads() {
     let config = load_bytes(CONTRACT).unwrap_or_else(|faults| panic!("{faults}"));
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    warns_of_missing_files_only(&config);
     assert_eq!(config.sources.len(), 6);
     let client = config.sources.iter().find_map(|source| match source {
         SourceSettings::CoapClient(client) => Some(client),

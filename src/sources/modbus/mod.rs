@@ -49,3 +49,10 @@ mod timer;
 mod tests;
 
 pub use bus::ModbusBus;
+
+/// Returns how many requests read every point of `device` once, as long as it refuses none.
+#[must_use]
+pub fn requests(device: &settings::Device) -> usize {
+    let classes = plan::classes(0, device, &crate::reading::Points::default()).unwrap_or_default();
+    classes.iter().map(|class| class.requests.len()).sum()
+}
