@@ -51,6 +51,11 @@ impl Lock {
         Ok(lock)
     }
 
+    /// Returns the highest epoch that any store at this path ever had; 0 when there was none.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Notes an epoch before it is used for the first time.
     pub(super) fn remember(&mut self, epoch: u64) -> io::Result<()> {
         self.epoch = self.epoch.max(epoch);

@@ -42,6 +42,8 @@ impl Trouble {
                 ErrorCode::ReadOnly => Self::ReadOnly,
                 ErrorCode::PermissionDenied => Self::NotAllowed,
                 ErrorCode::CannotOpen => Self::Missing,
+                // The log's index, 32 KiB that SQLite makes at every open, found no room.
+                _ if inner.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Self::Full,
                 ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory => Self::Failing,
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked

@@ -80,8 +80,22 @@ impl Writer {
             next_commit: Instant::now(),
             dropped_at: None,
         };
-        writer.disk = Some(writer.open_disk(false)?);
-        writer.publish(Outcome::default());
+        match writer.open_disk(false) {
+            Ok(disk) => {
+                writer.disk = Some(disk);
+                writer.publish(Outcome::default());
+            }
+            // A store that was there before waits for room as it would have if it had been open;
+            // a place that never held one is more likely a mistake that a person should see.
+            Err(OpenError::Unusable { trouble, .. })
+                if trouble == Trouble::Full && writer.lock.epoch() > 0 =>
+            {
+                let epoch = writer.lock.epoch();
+                writer.shared.show(Status { epoch, ..Status::default() }, 0);
+                writer.refuse(trouble);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(writer)
     }
 

@@ -179,6 +179,38 @@ fn may_mount() -> bool {
 }
 
 #[test]
+fn a_full_file_system_does_not_prevent_a_start() {
+    if !may_mount() {
+        eprintln!("not root: nothing can be mounted");
+        return;
+    }
+    let small = Small::mount();
+    let path = small.0.path().join("buffer.db");
+    let points = Arc::new(Points::default());
+    let (store, thread) = open(&path, &points);
+    let epoch = store.status().epoch;
+    store.append(group(&points, 1));
+    runtime().block_on(store.flush(true)).unwrap();
+    thread.close();
+    // Without them the database cannot even be opened when nothing fits.
+    let _ = std::fs::remove_file(path.with_extension("db-shm"));
+    let _ = std::fs::remove_file(path.with_extension("db-wal"));
+    let ballast = small.0.path().join("ballast");
+    assert!(std::fs::write(&ballast, vec![0; 4 << 20]).is_err());
+    let (store, _thread) = open(&path, &points);
+    assert_eq!(
+        (store.status().epoch, store.status().health),
+        (epoch, Health::Refused(Trouble::Full))
+    );
+    store.append(group(&points, 2));
+    std::fs::remove_file(&ballast).unwrap();
+    runtime().block_on(async { while store.flush(true).await.is_err() {} });
+    assert_eq!(store.status().health, Health::Good);
+    let numbers: Vec<i64> = held(&store).into_values().flat_map(|(_, numbers)| numbers).collect();
+    assert_eq!(numbers, [1, 2]);
+}
+
+#[test]
 fn a_full_file_system_costs_nothing_but_time() {
     if !may_mount() {
         eprintln!("not root: the page-limit test beside the store's code stands for this one");
