@@ -115,10 +115,10 @@ fn log_to_stderr(usual: LevelFilter) {
 }
 
 /// Reads a level, or a list of `room=level`. Any other word would be taken for the name of a room,
-/// and nothing else shown.
+/// and nothing but that room's lines would be shown.
 fn levels(asked: &str) -> Option<Targets> {
-    let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    asked.split(',').all(is_known).then(|| asked.parse().ok()).flatten()
+    let known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    asked.split(',').all(known).then(|| asked.parse().ok()).flatten()
 }
 
 /// Runs a long-running command on one thread, since the work of a gateway is waiting, and a second

@@ -321,7 +321,7 @@ fn warn_of_file(table: &Table<'_>, place: Option<Place<'_>>, found: String) {
             found,
             format!("without it {} gets no connection; it is read at every connect", table.title()),
         )
-        .hint("check the path, its owner and its mode: the daemon reads it as its own user"),
+        .hint("put it where the daemon can read it, as its own user and in its own environment"),
     );
 }
 
