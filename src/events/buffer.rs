@@ -184,7 +184,7 @@ pub fn newer(path: &Path, version: i64) -> Notice {
 /// The file is someone else's.
 #[must_use]
 pub fn foreign(path: &Path) -> Notice {
-    Notice::error(&FOREIGN, subject(path), "is a database of another program")
+    Notice::error(&FOREIGN, subject(path), "belongs to another program")
         .seen("Nothing in it was changed.")
         .likely("`path` in the `buffer` table names the wrong file")
         .try_next("fieldgate config show")

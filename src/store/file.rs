@@ -92,6 +92,13 @@ impl Lock {
     }
 }
 
+/// Returns whether a file begins as every SQLite database does (SQLite file format, section 1.3.1).
+pub(super) fn begins_as_a_database(path: &Path) -> bool {
+    let mut head = [0; 16];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok()
+        && head == *b"SQLite format 3\0"
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     let mut words = text.split_ascii_whitespace();
     words.find(|word| *word == name)?;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::*;
 use crate::batch::{Coding, RowValue, decode};
 use crate::clock::Manual;
+use crate::error::Exit;
 use crate::events::buffer;
 use crate::reading::{PointId, PointInfo, Points, Sample, Value};
 use settings::Seal;
@@ -690,9 +691,20 @@ fn a_flipped_bit_in_committed_readings_costs_only_those() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_moved_aside_and_work_goes_on() {
+fn a_file_that_never_was_a_store_is_left_alone() {
     let bench = Bench::new();
     std::fs::create_dir_all(bench.path().parent().unwrap()).unwrap();
+    let letter = "not a database, but a letter of some length".repeat(300);
+    std::fs::write(bench.path(), &letter).unwrap();
+    let refused = bench.try_open().err().unwrap();
+    assert_eq!(refused.exit(), Exit::Misconfigured);
+    assert_eq!(std::fs::read_to_string(bench.path()).unwrap(), letter);
+}
+
+#[test]
+fn a_store_that_is_no_database_any_more_is_moved_aside_and_work_goes_on() {
+    let bench = Bench::new();
+    bench.open().1.close();
     std::fs::write(bench.path(), "not a database, but a letter of some length".repeat(300))
         .unwrap();
     let (store, thread) = bench.open();

@@ -102,7 +102,12 @@ impl Writer {
     /// Opens the file, makes a new store when there is none, and moves a damaged one aside.
     fn open_disk(&mut self, resync: bool) -> Result<Disk, OpenError> {
         match self.try_open(resync) {
-            Err(OpenError::Unusable { trouble: Trouble::Damaged, .. }) => {
+            Err(OpenError::Unusable { trouble: Trouble::Damaged, path }) => {
+                // Where no store ever was, a file that is no database is somebody else's: a wrong
+                // path in the configuration must not move it.
+                if self.lock.epoch() == 0 && !file::begins_as_a_database(&path) {
+                    return Err(OpenError::Foreign { path });
+                }
                 self.set_aside()?;
                 self.try_open(false)
             }
