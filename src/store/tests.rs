@@ -772,7 +772,7 @@ fn a_later_layout_is_refused_with_a_sentence_and_left_alone() {
     bench.sql("PRAGMA user_version = 99");
     let before = std::fs::read(bench.path()).unwrap();
     let error = bench.try_open().err().unwrap();
-    assert_eq!(error.exit(), crate::error::Exit::Misconfigured);
+    assert_eq!(error.exit(), Exit::Misconfigured);
     assert!(error.to_string().contains("has layout 99, later than this version's"), "{error}");
     assert_eq!(inspect(bench.path()).unwrap_err(), error);
     assert_eq!(std::fs::read(bench.path()).unwrap(), before);
