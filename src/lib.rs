@@ -12,7 +12,7 @@
 //!   [`secret`] where a password is kept; [`error`] exit codes; [`events`] everything an operator
 //!   may be told; [`mqtt`] the broker session that uplink and zigbee2mqtt share
 //! - floor 1: [`sources`] one task a bus; [`store`] SQLite behind one thread; [`uplink`] batches to
-//!   the broker, acknowledged one by one
+//!   the broker, acknowledged one by one; `receive` the other end, with feature `receive`
 //! - floor 2: [`pipeline`] deadbands on the way to the store; [`config`] the file as typed, then
 //!   resolved, all faults at once
 //! - floor 3: [`gateway`] the wiring board, the only place that makes channels and spawns tasks;
@@ -41,6 +41,8 @@ pub mod limits;
 pub mod mqtt;
 pub mod pipeline;
 pub mod reading;
+#[cfg(feature = "receive")]
+pub mod receive;
 pub mod secret;
 pub mod sources;
 pub mod store;

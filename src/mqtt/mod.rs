@@ -20,6 +20,6 @@ mod tls;
 pub use dial::connect;
 pub use error::{ConnectError, Rejection, SessionError, Step};
 pub use ids::PacketId;
-pub use session::{Incoming, Message, Session, Wire};
+pub use session::{Incoming, Message, Receipt, Session, Wire};
 pub use settings::{Broker, Login, Tls, Will};
 pub use tls::TlsFault;

@@ -40,7 +40,7 @@ pub struct Session {
     kept: VecDeque<Arrived>,
     kept_bytes: usize,
     /// Delivered by the last [`Session::next`], acknowledged by the next.
-    owed: Option<PubAck>,
+    owed: Option<Receipt>,
     unmatched: u64,
     pace: Pace,
 }
@@ -67,10 +67,14 @@ pub struct Message {
     pub duplicate: bool,
 }
 
+/// The acknowledgement that a message is owed. It is worth nothing on another session.
+#[derive(Debug, PartialEq)]
+pub struct Receipt(PubAck);
+
 /// Something for the owner, and the acknowledgement that the broker waits for.
 struct Arrived {
     incoming: Incoming,
-    owes: Option<PubAck>,
+    owes: Option<Receipt>,
 }
 
 /// Longest text on the wire (MQTT 3.1.1, section 1.5.3).
@@ -211,8 +215,20 @@ impl Session {
     /// # Errors
     /// Whatever ends the session: it is closed, silent, stalled, or breaks the protocol.
     pub async fn next(&mut self) -> Result<Incoming, SessionError> {
-        if let Some(ack) = self.owed.take() {
-            self.put(Packet::PubAck(ack))?;
+        let (incoming, receipt) = self.receive().await?;
+        self.owed = receipt;
+        Ok(incoming)
+    }
+
+    /// As [`Session::next`], but leaves the acknowledgement of a message to its owner: what has to
+    /// be done first may take its time, and other messages may pass meanwhile, as many as the
+    /// broker allows.
+    ///
+    /// # Errors
+    /// As [`Session::next`].
+    pub async fn receive(&mut self) -> Result<(Incoming, Option<Receipt>), SessionError> {
+        if let Some(receipt) = self.owed.take() {
+            self.acknowledge(receipt)?;
         }
         let arrived = match self.kept.pop_front() {
             Some(kept) => {
@@ -226,15 +242,23 @@ impl Session {
                 }
             },
         };
-        self.owed = arrived.owes;
-        Ok(arrived.incoming)
+        Ok((arrived.incoming, arrived.owes))
+    }
+
+    /// Acknowledges a message that [`Session::receive`] returned on this session. The bytes leave
+    /// with the next call that waits.
+    ///
+    /// # Errors
+    /// As [`Session::next`].
+    pub fn acknowledge(&mut self, receipt: Receipt) -> Result<(), SessionError> {
+        self.put(Packet::PubAck(receipt.0))
     }
 
     /// Says goodbye, so that the broker does not publish the last will.
     pub async fn disconnect(mut self) {
         let goodbye = async {
-            if let Some(ack) = self.owed.take() {
-                self.put(Packet::PubAck(ack))?;
+            if let Some(receipt) = self.owed.take() {
+                self.acknowledge(receipt)?;
             }
             self.put(Packet::Disconnect)?;
             self.flush().await?;
@@ -343,7 +367,7 @@ impl Session {
             Packet::Publish(publish) => Ok(Some(Arrived {
                 owes: match publish.qos {
                     QoS::AtMostOnce => None,
-                    QoS::AtLeastOnce => Some(PubAck::new(publish.pkid)),
+                    QoS::AtLeastOnce => Some(Receipt(PubAck::new(publish.pkid))),
                     QoS::ExactlyOnce => {
                         return Err(SessionError::Violation("a message of QoS 2".to_owned()));
                     }
