@@ -9,6 +9,7 @@ mod coap;
 mod config;
 mod modbus;
 mod peers;
+mod power;
 mod reference;
 mod river;
 mod serial;

@@ -17,7 +17,7 @@ use fieldgate::store::{Health, Store, StoreThread, Trouble};
 /// Names the database for a child that writes; its presence makes the test below the child.
 const CHILD: &str = "FIELDGATE_TEST_STORE_WRITER";
 
-fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
+pub fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
     let settings = Settings {
         path: path.into(),
         keep: Duration::from_secs(86_400 * 365),
@@ -35,7 +35,7 @@ fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
     Store::open(settings, Arc::clone(points), Arc::new(System), Events::default()).unwrap()
 }
 
-fn group(points: &Points, number: i64) -> Group {
+pub fn group(points: &Points, number: i64) -> Group {
     let point = points.intern(PointInfo::new("meter", "count", "1")).unwrap();
     Group {
         stream: Stream::Data,
@@ -49,12 +49,12 @@ fn count(len: usize) -> i64 {
     i64::try_from(len).unwrap()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Sequence numbers, payloads and numbers of everything held.
-fn held(store: &Store) -> BTreeMap<u64, (Vec<u8>, Vec<i64>)> {
+pub fn held(store: &Store) -> BTreeMap<u64, (Vec<u8>, Vec<i64>)> {
     let mut all = BTreeMap::new();
     runtime().block_on(async {
         store.flush(true).await.unwrap();
