@@ -227,7 +227,7 @@ impl Decimal {
     pub fn with_places(self, places: u8) -> Option<i64> {
         let up = places.checked_sub(self.places)?;
         let digits = self.digits.checked_mul(10_i64.checked_pow(up.into())?)?;
-        (digits.abs() < Self::DIGITS_LIMIT).then_some(digits)
+        (digits.unsigned_abs() < Self::DIGITS_LIMIT.unsigned_abs()).then_some(digits)
     }
 }
 

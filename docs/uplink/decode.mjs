@@ -27,11 +27,16 @@ function total(kind, last, n, words) {
   return sum;
 }
 
+function time(t) {
+  need(Number.isSafeInteger(t), "a time is out of range");
+  return t;
+}
+
 function* grid([, steps, ids, columns, list = []], t, kinds, words) {
   need(ids.length === columns.length && steps.length * ids.length <= READINGS_MAX, "columns");
   const marks = new Map(list.map(([c, r, q]) => (need(count(c) < ids.length && count(r) < steps.length, "marks"), [c * steps.length + r, q])));
   let step = 0;
-  const times = steps.map((n, row) => (t += step = row < 2 ? n : step + n)); // from the third: differences of differences
+  const times = steps.map((n, row) => time(t += step = row < 2 ? n : step + n)); // from the third: differences of differences
   for (const [column, i] of ids.entries()) {
     const [kind, cells] = [kinds[i], columns[column]];
     need(kind === null || (cells.length <= times.length && (cells.length || !times.length)), "a column of a wrong length");
@@ -49,7 +54,7 @@ function* events([, steps, ids, values, list = []], t, kinds, words) {
   const last = new Map();
   for (const [row, i] of ids.entries()) {
     let n = values[row];
-    t += steps[row];
+    t = time(t + steps[row]);
     if (kinds[i] !== null && kinds[i] !== RAW) last.set(i, (n = total(kinds[i], last.get(i) ?? 0, n, words)));
     yield [i, t, n, marks.get(row) ?? 0];
   }

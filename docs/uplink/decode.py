@@ -47,6 +47,7 @@ def grid(frame, t, kinds, words):
     for row, n in enumerate(steps):
         step = n if row < 2 else step + n  # the third and later: differences of differences
         t += step
+        need(abs(t) < EXACT, "a time is out of range")
         times.append(t)
     for column, (i, cells) in enumerate(zip(ids, columns)):
         if kinds[i] is not None:
@@ -64,6 +65,7 @@ def events(frame, t, kinds, words):
     need(all(0 <= row < len(ids) for row in marks), "a mark is out of range")
     for row, (step, i, n) in enumerate(zip(steps, ids, values)):
         t += step
+        need(abs(t) < EXACT, "a time is out of range")
         if kinds[i] not in (None, RAW):
             n = last[i] = total(kinds[i], last[i], n, words)
         yield i, t, n, marks.get(row, 0)

@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use crate::batch::frames::is_exact;
 use crate::batch::pack::{Malformed, Reader};
 use crate::limits;
 use crate::reading::{Decimal, UnixMillis};
@@ -188,7 +189,7 @@ fn envelope(payload: &[u8]) -> Result<(Header, u64, &[u8]), DecodeError> {
     let mut reader = Reader::new(payload);
     let mut header = Header { stream: "data".into(), ..Header::default() };
     let mut body = None;
-    let mut seen = Vec::new();
+    let mut seen = [false; REQUIRED.len()];
     for _ in 0..reader.map().map_err(at("the envelope"))? {
         let Ok(key) = reader.clone().str() else {
             // A key that is no text belongs to nobody here.
@@ -220,16 +221,21 @@ fn envelope(payload: &[u8]) -> Result<(Header, u64, &[u8]), DecodeError> {
                 continue;
             }
         }
-        seen.push(key);
+        if let Some(at) = REQUIRED.iter().position(|required| *required == key) {
+            seen[at] = true;
+        }
     }
-    if let Some(missing) = REQUIRED.iter().find(|key| !seen.contains(key)) {
-        return Err(DecodeError::NotABatch(missing));
+    if let Some(missing) = seen.iter().position(|seen| !seen) {
+        return Err(DecodeError::NotABatch(REQUIRED[missing]));
     }
     if header.sequence == 0 {
         return Err(DecodeError::NotABatch("seq"));
     }
     if !reader.is_at_end() {
         return Err(DecodeError::NotABatch("bytes behind the envelope"));
+    }
+    if !is_exact(header.t0) || !is_exact(header.t1) {
+        return Err(DecodeError::NotABatch("a time of 2^53 ms or more"));
     }
     let body = body.ok_or(DecodeError::NotABatch("b"))?;
     let coded = if header.coding == 0 { body } else { Reader::new(body).bin().map_err(at("b"))? };

@@ -45,7 +45,7 @@ impl Decoded {
         for row in 0..rows {
             let n = reader.int().map_err(at("times"))?;
             step = if row < 2 { n } else { sum(step, n)? };
-            now = sum(now, step)?;
+            now = time(now, step)?;
             times.push(now);
         }
         let ids = self.read_ids(reader)?;
@@ -96,7 +96,7 @@ impl Decoded {
         let mut now = self.header.t0;
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
-            now = sum(now, reader.int().map_err(at("times"))?)?;
+            now = time(now, reader.int().map_err(at("times"))?)?;
             times.push(now);
         }
         let ids = self.read_ids(reader)?;
@@ -179,8 +179,12 @@ fn read_column(
         return Err(DecodeError::NotABatch("a column"));
     }
     if kind == kind::RAW {
-        let cells = (0..len).map(|_| reader.scalar().map(Cell::from));
-        return Ok(Cells::Raw(cells.collect::<Result<_, _>>().map_err(at("a column"))?));
+        // Of this length exactly: a list that grows by doubling is four times a lonely cell.
+        let mut cells = Vec::with_capacity(len);
+        for _ in 0..len {
+            cells.push(Cell::from(reader.scalar().map_err(at("a column"))?));
+        }
+        return Ok(Cells::Raw(cells));
     }
     let mut cells = Vec::with_capacity(len);
     let range = range(kind, words);
@@ -232,6 +236,18 @@ fn quality(q: usize) -> Result<u8, DecodeError> {
 
 fn is_known(kind: i64) -> bool {
     (kind::WORD..=i64::from(Decimal::PLACES_MAX)).contains(&kind)
+}
+
+/// Adds a difference to a time. From 2^53 ms on, which is the year 287,396, a decoder with binary64
+/// only would read another time; and differences of what lies within cannot overflow, whoever
+/// encodes it again.
+fn time(at: i64, difference: i64) -> Result<i64, DecodeError> {
+    let time = sum(at, difference)?;
+    if is_exact(time) { Ok(time) } else { Err(DecodeError::NotABatch("a time of 2^53 ms or more")) }
+}
+
+pub(super) fn is_exact(n: i64) -> bool {
+    n.unsigned_abs() < Decimal::DIGITS_LIMIT.unsigned_abs()
 }
 
 fn sum(a: i64, b: i64) -> Result<i64, DecodeError> {

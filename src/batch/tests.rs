@@ -342,6 +342,55 @@ fn a_zlib_bomb_is_refused() {
 }
 
 #[test]
+fn a_zstd_bomb_is_refused_by_its_size_and_by_its_window() {
+    let zeros = vec![0_u8; limits::BATCH_INFLATED_BYTES_MAX + 2];
+    let coded = zstd::bulk::compress(&zeros, 19).unwrap();
+    assert!(coded.len() < 10_000);
+    assert_eq!(decode(&by_hand(0, 2, &coded)), Err(DecodeError::TooLarge));
+    // A window of 2 GiB, which a decoder would have to allocate (RFC 8878, section 3.1.1.1.2).
+    let window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00];
+    assert_eq!(decode(&by_hand(0, 2, &window)), Err(DecodeError::Damaged));
+}
+
+#[test]
+fn a_length_of_four_billion_is_believed_nowhere() {
+    let groups = [0, 1].map(|row| Group {
+        stream: Stream::Data,
+        at: UnixMillis(5 + row),
+        points: (0..4).map(PointId).collect(),
+        samples: vec![Sample::good(Value::from_text("word")); 4],
+    });
+    let payload = sealed(&groups, Coding::Plain, 1 << 20).remove(0);
+    for at in 0..payload.len() {
+        for marker in [0xdb, 0xc6, 0xc9, 0xdd, 0xdf] {
+            let head = [marker, 0xff, 0xff, 0xff, 0xff];
+            let hostile = [&payload[..at], &head, &payload[at..]].concat();
+            assert!(decode(&hostile).is_err(), "{marker:x} at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_repeated_counts_once_and_costs_nothing() {
+    let mut payload = by_hand(0, 0, &[0x80]);
+    let many = 2_000_000_u32;
+    payload.splice(..1, [&[0xdf][..], &(many + 8).to_be_bytes()].concat());
+    (0..many).for_each(|_| payload.extend([0xa1, b'v', 1]));
+    assert_eq!(decode(&payload).unwrap().header.sequence, 1);
+}
+
+#[test]
+fn times_that_no_decoder_can_hold_are_refused() {
+    let late = Err(DecodeError::NotABatch("a time of 2^53 ms or more"));
+    let head = [0x91, 0x94, 1, 0x91, 0xcf, 0x00, 0x20, 0, 0, 0, 0, 0, 0];
+    let frames = [&head[..], &[0x91, 0, 0x91, 5]].concat();
+    assert_eq!(decode(&by_hand(1, 0, &body_of(0, &frames))), late);
+    let overflow = [0x92, 0xcf, 0x00, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xd3, 0x7f];
+    let frames = [&[0x91, 0x94, 1][..], &overflow, &[0xff; 7], &[0x92, 0, 0, 0x92, 5, 5]].concat();
+    assert!(decode(&by_hand(2, 0, &body_of(0, &frames))).is_err());
+}
+
+#[test]
 fn a_later_version_is_named() {
     let mut payload = pack::Writer::default();
     payload.map(2);

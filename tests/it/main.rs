@@ -7,6 +7,7 @@
 mod cli;
 mod coap;
 mod config;
+mod fuzz;
 mod modbus;
 mod peers;
 mod power;

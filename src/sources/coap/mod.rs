@@ -14,6 +14,8 @@
 mod address;
 mod answers;
 mod client;
+#[doc(hidden)]
+pub mod door;
 mod exchange;
 mod limiter;
 mod listener;

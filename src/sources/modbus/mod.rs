@@ -36,6 +36,8 @@
 mod breaker;
 mod bus;
 mod decode;
+#[doc(hidden)]
+pub mod door;
 mod frame;
 mod guard;
 mod link;

@@ -399,6 +399,7 @@ pub fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ("not-a-map", rmp_serde::to_vec(&json!([1, 2, 3])).unwrap()),
         ("number-of-2-to-the-53", frames(1, 0, json!([[0, [0], [0], [[1_i64 << 53]]]]))),
         ("sequence-of-zero", envelope("seq", json!(0))),
+        ("time-of-2-to-the-53", frames(1, 0, json!([[1, [1_i64 << 53], [0], [5]]]))),
         ("text-where-a-difference-belongs", frames(1, 0, json!([[1, [0], [0], ["5"]]]))),
         ("unknown-coding", coded_by_hand(2, 9, &good)),
         ("value-names-no-word", frames(1, -3, json!([[1, [0], [0], [3]]]))),

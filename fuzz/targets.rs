@@ -1,0 +1,369 @@
+//! What is fuzzed, a function a target. libFuzzer calls them through `fuzz_targets/`, and
+//! `tests/it/fuzz.rs` calls them with every file of `corpus/`, as ordinary tests.
+//!
+//! A target panics when something is wrong; refusing an input is right. Only public doors of the
+//! program are used; where a room keeps its decoder to itself, it has a hidden one, `door`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fieldgate::batch::{
+    Assembly, Coding, Decoded, Envelope, RowValue, chunk, decode, first_value, text,
+};
+use fieldgate::limits;
+use fieldgate::mqtt::{Broker, Session};
+use fieldgate::reading::{
+    Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, UnixMillis, Value,
+};
+use fieldgate::sources::coap::{self, senml};
+use fieldgate::sources::line::{LineSettings, SerialLine};
+use fieldgate::sources::modbus;
+use fieldgate::sources::serial::framing::{Cut, Cutter};
+use fieldgate::sources::serial::parse::Parser;
+use fieldgate::sources::serial::settings::{self as serial, Form, Framing, Parse};
+use fieldgate::sources::zigbee2mqtt::network::Network;
+use fieldgate::sources::zigbee2mqtt::settings::Bridge;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+
+const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
+
+/// One target: its name, which is its corpus folder's too, and the function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target there is.
+pub const ALL: [Target; 13] = [
+    ("batch_decode", batch_decode),
+    ("batch_round_trip", batch_round_trip),
+    ("chunk_decode", chunk_decode),
+    ("coap_body", coap_body),
+    ("coap_datagram", coap_datagram),
+    ("config_file", config_file),
+    ("modbus_frame", modbus_frame),
+    ("mqtt_session", mqtt_session),
+    ("senml_cbor", senml_cbor),
+    ("senml_json", senml_json),
+    ("serial_frames", serial_frames),
+    ("serial_parse", serial_parse),
+    ("zigbee2mqtt", zigbee2mqtt),
+];
+
+/// A payload from anywhere. What is taken must be readable to the last row, and hold what it says.
+pub fn batch_decode(payload: &[u8]) {
+    let _ = first_value(payload);
+    let Ok(batch) = decode(payload) else { return };
+    let mut rows = 0_u64;
+    batch.rows(|row| {
+        rows += 1;
+        let _ = batch.name(row.series);
+        assert!(row.at.0.unsigned_abs() < 1 << 53, "a time that no decoder can hold");
+        if let Some(RowValue::Float(number)) = row.value {
+            assert!(number.is_finite());
+        }
+        assert!(row.q < 32 || row.value.is_none(), "a value behind a mark that says there is none");
+    });
+    assert_eq!(rows, batch.readings());
+    if batch.unknown_frames == 0 {
+        assert_eq!(rows + batch.unknown_readings, batch.header.readings);
+    }
+    if rows < 5000 {
+        text::write_batch(&batch, false, &mut std::io::sink()).unwrap();
+        text::write_batch(&batch, true, &mut std::io::sink()).unwrap();
+    }
+}
+
+/// A reading in words, for comparing.
+type Flat = (String, i64, String, u8);
+
+fn flat(batch: &Decoded) -> Vec<Flat> {
+    let mut all = Vec::new();
+    batch.rows(|row| {
+        let (device, point, unit) = batch.name(row.series);
+        // A reading of an unknown quality keeps its value and is uncertain from then on; one whose
+        // value was no value is malformed.
+        let sample = sample(row.value, row.q);
+        let value = sample.value.as_ref().map_or_else(|why| format!("{why:?}"), exact);
+        all.push((format!("{device}/{point}/{unit}"), row.at.0, value, sample.mark()));
+    });
+    all.sort();
+    all
+}
+
+fn exact(value: &Value) -> String {
+    match value {
+        Value::Decimal(decimal) => format!("{:?}", decimal.to_f64()),
+        Value::Float(number) => format!("{number:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn sample(value: Option<RowValue<'_>>, q: u8) -> Sample {
+    match (NoData::of_mark(q), value) {
+        (Some(why), _) => Sample::none(why),
+        (None, None) => Sample::none(NoData::Malformed),
+        (None, Some(value)) => Sample {
+            value: Ok(value.into()),
+            quality: Quality::of_mark(q).unwrap_or(Quality::Uncertain),
+        },
+    }
+}
+
+/// What was decoded is encoded again, and must come out the same: coded in every way, and cut in
+/// pieces.
+pub fn batch_round_trip(payload: &[u8]) {
+    let Ok(batch) = decode(payload) else { return };
+    if batch.readings() > 3000 || batch.readings() == 0 {
+        return;
+    }
+    let points = Points::default();
+    let mut groups = Vec::new();
+    batch.rows(|row| {
+        let (device, point, unit) = batch.name(row.series);
+        let id = points.intern(PointInfo::new(device, point, unit)).unwrap();
+        groups.push(Group {
+            stream: Stream::Data,
+            at: row.at,
+            points: Arc::from([id]),
+            samples: vec![sample(row.value, row.q)],
+        });
+    });
+    let envelope = Envelope {
+        gateway: "gw",
+        epoch: 1,
+        stream: Stream::Data,
+        sequence: 1,
+        lowest_held: 1,
+        dropped: 0,
+        clock: 1,
+        config_hash: "",
+    };
+    for (coding, bytes_max) in [(Coding::Plain, 1000), (Coding::Plain, limits::BATCH_BYTES_MAX)] {
+        let mut assembly = Assembly::default();
+        groups.iter().for_each(|group| assembly.push(group));
+        let mut found = Vec::new();
+        for body in assembly.into_bodies(&points, coding, bytes_max) {
+            let again = decode(&body.seal(&envelope)).expect("our own batch is refused");
+            found.extend(flat(&again));
+        }
+        found.sort();
+        assert_eq!(found, flat(&batch));
+    }
+}
+
+/// A chunk of a damaged store.
+pub fn chunk_decode(bytes: &[u8]) {
+    let number = |n: i64| u32::try_from(n).ok().map(PointId);
+    let Ok(groups) = chunk::decode(bytes, Stream::Data, number) else { return };
+    let mut assembly = Assembly::default();
+    if groups.iter().map(|group| group.points.len()).sum::<usize>() < 5000 {
+        groups.iter().for_each(|group| assembly.push(group));
+        let _ = chunk::encode(&assembly, |point| i64::from(point.0));
+    }
+}
+
+/// A body posted to the CoAP listener: the first byte chooses its format and place.
+pub fn coap_body(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else { return };
+    let formats = [None, Some(0), Some(50), Some(110), Some(112), Some(60)];
+    let format = formats[usize::from(choice >> 1) % formats.len()];
+    let _ = coap::door::posted(format, choice & 1 == 1, body, NOW);
+}
+
+/// Datagrams to the CoAP listener, each behind two bytes with its length.
+pub fn coap_datagram(data: &[u8]) {
+    let mut rest = data;
+    let mut datagrams = Vec::new();
+    while let Some((head, tail)) = rest.split_at_checked(2) {
+        let len = usize::from(u16::from_be_bytes([head[0], head[1]])).min(tail.len());
+        datagrams.push(&tail[..len]);
+        rest = &tail[len..];
+    }
+    if datagrams.len() <= 64 {
+        let _ = coap::door::answered(&datagrams, NOW);
+    }
+}
+
+/// A configuration file.
+pub fn config_file(text: &[u8]) {
+    thread_local! {
+        static FOLDER: std::path::PathBuf = {
+            let name = format!("fieldgate-fuzz-{}-{:?}", std::process::id(), std::thread::current().id());
+            let folder = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            folder
+        };
+    }
+    FOLDER.with(|folder| {
+        let path = folder.join("fieldgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let options = fieldgate::config::Options { keep_settings: true };
+        if let Err(faults) = fieldgate::config::load(&path, options) {
+            assert!(!faults.to_string().is_empty(), "refused without a word");
+        }
+        let _ = std::fs::remove_file(&path);
+    });
+}
+
+/// A request of eight bytes, and what came in answer to it.
+pub fn modbus_frame(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let (request, answer) = rest.split_at(rest.len().min(12));
+    let _ = modbus::door::judge(choice & 1 == 1, request, answer);
+}
+
+/// What a broker may send. The bytes come in pieces of the first byte's length.
+pub fn mqtt_session(data: &[u8]) {
+    let Some((step, bytes)) = data.split_first() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let broker = broker();
+        let talk = async {
+            let mut session = Session::open(Box::new(near), &broker, true).await.ok()?;
+            session.publish("a", Bytes::from_static(b"b"), false).await.ok()?;
+            session.subscribe(&["a/#".to_owned()]).await.ok()?;
+            while session.next().await.is_ok() {}
+            Some(())
+        };
+        let feed = async {
+            for piece in bytes.chunks(usize::from(*step).max(1)) {
+                let _ = far.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+            drop(far);
+        };
+        tokio::join!(talk, feed);
+    });
+}
+
+fn broker() -> Broker {
+    Broker {
+        host: "localhost".into(),
+        port: 1883,
+        tls: None,
+        client_id: "fuzz".into(),
+        login: None,
+        keep_alive: Duration::from_secs(60),
+        will: None,
+    }
+}
+
+/// A SenML pack in CBOR.
+pub fn senml_cbor(pack: &[u8]) {
+    if let Err(fault) = senml::from_cbor(pack, NOW) {
+        assert!(!fault.0.is_empty());
+    }
+}
+
+/// A SenML pack in JSON.
+pub fn senml_json(pack: &[u8]) {
+    if let Err(fault) = senml::from_json(pack, NOW) {
+        assert!(!fault.0.is_empty());
+    }
+}
+
+/// Bytes of a serial line. The first byte chooses the framing; how the rest is cut on its way must
+/// make no difference.
+pub fn serial_frames(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let framing = match choice % 7 {
+        0 => Framing::End(b"\r\n".to_vec()),
+        1 => Framing::Length(8),
+        2 => Framing::StartEnd(b"\x02".to_vec(), b"\x03".to_vec()),
+        3 => Framing::StartEnd(b"~".to_vec(), b"~".to_vec()),
+        4 => Framing::Gap(Duration::from_millis(5)),
+        5 => Framing::Cobs,
+        _ => Framing::Slip,
+    };
+    let cut = |step: usize| {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let mut found = Vec::new();
+        let mut take = |cut: Cut<'_>| match cut {
+            Cut::Frame(frame) => {
+                assert!(!frame.is_empty() && frame.len() <= limits::SERIAL_FRAME_BYTES_MAX);
+                found.push(Some(frame.to_vec()));
+            }
+            Cut::Overlong | Cut::Broken => found.push(None),
+        };
+        let mut cutter = Cutter::new(framing.clone(), LineSettings::DEFAULT, start);
+        for piece in bytes.chunks(step.max(1)) {
+            cutter.push(piece, later, &mut take);
+        }
+        cutter.pause(later + Duration::from_secs(1), &mut take);
+        found
+    };
+    assert_eq!(cut(bytes.len()), cut(usize::from(choice / 7) + 1));
+}
+
+/// Frames of a serial device: a scale's line, and JSON.
+pub fn serial_parse(data: &[u8]) {
+    let Some((choice, frame)) = data.split_first() else { return };
+    let names = ["status", "weight", "net"];
+    let points =
+        names.iter().zip([Form::Any, Form::Number, Form::Bool]).map(|(name, form)| serial::Point {
+            name: (*name).into(),
+            key: if choice & 1 == 0 { (*name).to_owned() } else { format!("a.{name}") },
+            form,
+            scale: 0.1,
+            offset: 1.0,
+            decimals: Some(choice % 10),
+            unit: "kg".into(),
+        });
+    let parse = if choice & 1 == 0 {
+        let pattern = r"^(?<status>\w*),?\s*(?<weight>[-+]?[\d.eE]+)?(?<net>on|off|1|0)?";
+        Parse::Match(regex::Regex::new(pattern).unwrap())
+    } else {
+        Parse::Json
+    };
+    let device = serial::Device {
+        name: "scale".into(),
+        line: SerialLine {
+            name: "s".into(),
+            path: "/dev/null".into(),
+            line: LineSettings::DEFAULT,
+        },
+        framing: Framing::Cobs,
+        checksum: None,
+        parse,
+        points: points.collect(),
+        ask: None,
+        silent_after: None,
+    };
+    let points = Points::default();
+    let mut parser = Parser::new(&device, &points).unwrap();
+    if let Ok((ids, samples)) = parser.frame(frame) {
+        assert_eq!(ids.len(), samples.len());
+    }
+}
+
+/// Messages of a bridge: lines, each a topic, a blank and a payload. The list of devices of the
+/// first file of the corpus is known already.
+pub fn zigbee2mqtt(data: &[u8]) {
+    const LIST: &str = r#"[{"ieee_address":"0x1","friendly_name":"d","type":"EndDevice","definition":
+        {"exposes":[{"type":"numeric","name":"t","property":"t","unit":"°C","access":1},
+        {"type":"binary","property":"b","access":1,"value_on":"ON","value_off":"OFF"},
+        {"type":"composite","property":"c","features":[{"type":"numeric","property":"x","access":1}]}
+        ]}}]"#;
+    let bridge = Bridge {
+        name: "zigbee".into(),
+        broker: broker(),
+        base: "z".into(),
+        rename: std::collections::HashMap::new(),
+        points: Vec::new(),
+    };
+    let points = Points::default();
+    let mut network = Network::new(bridge);
+    network.begin();
+    network.on_message("z/bridge/devices", LIST.as_bytes(), true, NOW, &points);
+    for line in data.split(|byte| *byte == b'\n').take(64) {
+        let blank = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+        let (topic, payload) = line.split_at(blank);
+        let Ok(topic) = std::str::from_utf8(topic) else { continue };
+        let payload = payload.get(1..).unwrap_or_default();
+        network.on_message(topic, payload, line.len() % 2 == 0, NOW, &points);
+        network.away(NOW, &points);
+        drop(network.said());
+    }
+}
