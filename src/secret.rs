@@ -14,6 +14,24 @@ pub enum Secret {
     /// A systemd credential: a file of that name in `$CREDENTIALS_DIRECTORY`
     /// (systemd.exec, section "Credentials").
     Credential(String),
+    /// Typed on a command line, for one run. A configuration cannot hold it.
+    Typed(Typed),
+}
+
+/// A secret in memory that no debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Typed(String);
+
+impl From<String> for Typed {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("...")
+    }
 }
 
 /// A secret that could not be read; says where it was looked for.
@@ -54,6 +72,7 @@ impl Secret {
                 let path = PathBuf::from(folder).join(name);
                 std::fs::read(path).map_err(|e| self.file_error(&e))
             }
+            Self::Typed(Typed(secret)) => Ok(secret.clone().into_bytes()),
         }
     }
 
@@ -84,6 +103,7 @@ impl fmt::Display for Secret {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Credential(name) => write!(f, "credential {name}"),
+            Self::Typed(_) => f.write_str("the command line"),
         }
     }
 }

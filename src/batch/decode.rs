@@ -283,6 +283,18 @@ impl Decoded {
         (&self.words[device], &self.words[point], &self.words[unit])
     }
 
+    /// Returns how many series it names; their indices are below.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Returns whether a series is of flags, 0 and 1.
+    #[must_use]
+    pub fn is_flag(&self, series: usize) -> bool {
+        self.series[series].kind == super::kind::BOOL
+    }
+
     /// Returns how many readings it holds, those of unknown series not counted.
     #[must_use]
     pub fn readings(&self) -> u64 {

@@ -239,6 +239,7 @@ fn secret_parts(secret: &Secret) -> (&'static str, String) {
         Secret::File(path) => ("file", path.to_string_lossy().into_owned()),
         Secret::Env(name) => ("env", name.clone()),
         Secret::Credential(name) => ("credential", name.clone()),
+        Secret::Typed(_) => ("typed", "on the command line".to_owned()),
     }
 }
 

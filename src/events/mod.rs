@@ -12,6 +12,7 @@ pub mod config;
 pub mod decode;
 pub mod gateway;
 pub mod modbus;
+pub mod receive;
 pub mod serial;
 pub mod zigbee;
 
@@ -212,6 +213,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         broker::CODES,
         config::CODES,
         decode::CODES,
+        receive::CODES,
     ]
     .into_iter()
     .flatten()

@@ -1,10 +1,136 @@
 //! The other end of the uplink: `fieldgate-receive` takes batches from a broker, puts each into a
 //! sink exactly once, and acknowledges it only then.
+//!
+//! One loop ([`intake`]) holds a session with the broker and gathers what arrives into slices. Every
+//! message is checked ([`check`]) before it is believed; what is refused is counted, told once and
+//! acknowledged, because the broker would send it for ever. A slice goes to a [`sink`], which answers
+//! for each batch, and only then the broker hears PUBACK for the slice. So a receiver may die at any
+//! point: what it had not committed comes again, and what it had committed is seen before.
+//!
+//! Where the sink keeps a ledger ([`postgres`]), it can also tell a gateway what it has. Those
+//! acknowledgements are computed from the ledger and never from memory: any number of receivers
+//! share a group, and none of them sees all of a gateway.
 
-use crate::error::Exit;
+mod acks;
+mod address;
+mod arguments;
+pub mod check;
+mod intake;
+mod ndjson;
+mod progress;
+mod rejects;
+pub mod sink;
+mod slice;
+pub mod totals;
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::arguments::{Arguments, Target};
+use self::intake::Receiver;
+use self::rejects::Rejects;
+use self::sink::Sink;
+use self::totals::Totals;
+use crate::error::{Exit, Fatal};
+use crate::events::{Events, receive as say};
 
 /// Runs the receiver's command line.
 #[must_use]
 pub fn main() -> Exit {
-    Exit::Done
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.quiet);
+    run(&arguments).unwrap_or_else(|fatal| {
+        complain(&fatal);
+        fatal.exit
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn complain(fatal: &Fatal) {
+    eprintln!("{fatal}");
+}
+
+fn run(arguments: &Arguments) -> Result<Exit, Fatal> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+            Fatal::new(Exit::Broken, say::system("no event queue", e.kind()).to_string())
+        })?;
+    let ended = runtime.block_on(receive(arguments));
+    // A name that is being looked up cannot be called back.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Opens the sink, then receives until a signal comes.
+async fn receive(arguments: &Arguments) -> Result<Exit, Fatal> {
+    let target = arguments.target()?;
+    let sink = open(&target).await?;
+    let Some(broker) = arguments.broker()? else { return Ok(Exit::Done) };
+    let totals = Arc::new(Totals::default());
+    let stop = stop_on_signals()?;
+    let receiver = Receiver {
+        broker,
+        filters: arguments.filters(),
+        sink,
+        events: Events::default(),
+        totals: Arc::clone(&totals),
+        rejects: arguments.rejects.as_deref().map(Rejects::open).transpose()?,
+    };
+    let shown = arguments.progress();
+    tokio::select! {
+        () = receiver.run(stop) => {}
+        () = progress::show(&totals, shown) => {}
+    }
+    progress::conclude(&totals, shown);
+    Ok(Exit::Done)
+}
+
+async fn open(target: &Target) -> Result<Box<dyn Sink>, Fatal> {
+    match target {
+        Target::Ndjson => Ok(Box::new(ndjson::Ndjson)),
+    }
+}
+
+/// Returns what SIGTERM and SIGINT cancel. The first finishes the slice under way; there is no
+/// second, since what is cut short then would only come again.
+fn stop_on_signals() -> Result<CancellationToken, Fatal> {
+    let refused = |e: std::io::Error| {
+        Fatal::new(Exit::Broken, say::system("no signals", e.kind()).to_string())
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    #[expect(clippy::disallowed_methods, reason = "this is the receiver's wiring board")]
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+fn log_to_stderr(quiet: bool) {
+    let asked = std::env::var("FIELDGATE_LOG").ok().and_then(|asked| asked.parse().ok());
+    let usual = if quiet { LevelFilter::WARN } else { LevelFilter::INFO };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let registry = tracing_subscriber::registry().with(asked.unwrap_or(usual));
+    // Under systemd the journal adds the time itself. A second call, in tests, changes nothing.
+    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
+        registry.with(lines.without_time()).try_init()
+    } else {
+        registry.with(lines).try_init()
+    };
 }

@@ -1,0 +1,195 @@
+//! The command line of `fieldgate-receive`, as typed and then resolved.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use super::address;
+use super::progress::Shown;
+use crate::error::{Exit, Fatal};
+use crate::mqtt::{Broker, Login, Tls};
+use crate::secret::Secret;
+
+/// Receives what gateways send and stores every batch once.
+#[derive(Debug, Parser)]
+#[command(name = "fieldgate-receive", version, max_term_width = 100)]
+#[command(after_help = "Examples:
+  fieldgate-receive --from mqtt://localhost --to ndjson
+  fieldgate-receive --from mqtts://collector@mqtt.example.org --password-file pw --to postgres://db/plant --init
+
+Any number of receivers share the work: give each its own --client-id.
+Exit codes:  0 done, 2 wrong usage, 3 could not reach, 70 broken, 78 misconfigured")]
+pub(super) struct Arguments {
+    /// Broker: mqtt[s]://[user[:password]@]host[:port]
+    #[arg(long, value_name = "URL")]
+    pub(super) from: Option<String>,
+    /// Where batches end: ndjson
+    #[arg(long, value_name = "TARGET", num_args = 1..=2, required = true)]
+    pub(super) to: Vec<String>,
+    /// Creates the tables; without --from that is all
+    #[arg(long)]
+    pub(super) init: bool,
+    /// How readings lie in PostgreSQL
+    #[arg(long, value_enum, default_value_t = Layout::Narrow)]
+    pub(super) layout: Layout,
+    /// Receivers of one group share what arrives; "-" subscribes alone, for brokers that cannot share
+    #[arg(long, value_name = "NAME", default_value = "fieldgate")]
+    pub(super) group: String,
+    /// Has to stay the same over restarts, and be another for each receiver
+    /// [default: fieldgate-receive-HOSTNAME]
+    #[arg(long, value_name = "ID")]
+    pub(super) client_id: Option<String>,
+    /// CAs to trust the broker by, PEM; the system's store when absent
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Client certificate chain, PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(super) cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(super) key: Option<PathBuf>,
+    /// The broker's password
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Puts refused payloads aside here, the newest thousand
+    #[arg(long, value_name = "DIR")]
+    pub(super) rejects: Option<PathBuf>,
+    /// No progress, no news: warnings and errors only
+    #[arg(long)]
+    pub(super) quiet: bool,
+    /// Progress and totals as JSON lines on standard error
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How readings lie in PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// A row a reading: what every tool understands
+    Narrow,
+    /// A row a series and batch, readings in arrays: a quarter of the space and of the work
+    Array,
+}
+
+/// Where batches end.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Lines of JSON on standard output.
+    Ndjson,
+}
+
+impl Arguments {
+    /// Resolves `--to`.
+    pub(super) fn target(&self) -> Result<Target, Fatal> {
+        let words: Vec<&str> = self.to.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["ndjson"] => Ok(Target::Ndjson),
+            _ => Err(usage(&format!("--to {} is no target: ndjson", self.to.join(" ")))),
+        }
+    }
+
+    /// Resolves `--from` and what belongs to it.
+    pub(super) fn broker(&self) -> Result<Option<Broker>, Fatal> {
+        let Some(from) = &self.from else {
+            return if self.init { Ok(None) } else { Err(usage("--from URL is missing")) };
+        };
+        let url = address::broker(from).map_err(|why| usage(&format!("--from: {why}")))?;
+        let password = match (&self.password_file, url.password) {
+            (Some(file), None) => Some(Secret::File(file.clone())),
+            (None, Some(password)) => Some(Secret::Typed(password.into())),
+            (None, None) => None,
+            (Some(_), Some(_)) => return Err(usage("the password is given twice")),
+        };
+        let login = match (url.user, password) {
+            (Some(user), Some(password)) => Some(Login { user, password }),
+            (Some(user), None) => {
+                Some(Login { user, password: Secret::Typed(String::new().into()) })
+            }
+            (None, Some(_)) => return Err(usage("a password needs its user, in --from")),
+            (None, None) => None,
+        };
+        let client = self.cert.clone().zip(self.key.clone().map(Secret::File));
+        if !url.tls && (self.ca.is_some() || client.is_some()) {
+            return Err(usage("certificates need TLS: --from mqtts://"));
+        }
+        Ok(Some(Broker {
+            host: url.host,
+            port: url.port,
+            tls: url.tls.then(|| Tls { ca: self.ca.clone(), client }),
+            client_id: self.client_id.clone().unwrap_or_else(default_client_id),
+            login,
+            keep_alive: Duration::from_secs(60),
+            will: None,
+        }))
+    }
+
+    /// Returns what to subscribe to. `status` is shared too: each is one row of the ledger, which
+    /// one receiver of the group writes as well as all.
+    pub(super) fn filters(&self) -> Vec<String> {
+        let prefix = match self.group.as_str() {
+            "-" => String::new(),
+            group => format!("$share/{group}/"),
+        };
+        let leaves = ["data", "event", "self", "status"];
+        leaves.iter().map(|leaf| format!("{prefix}fg/1/+/{leaf}")).collect()
+    }
+
+    pub(super) fn progress(&self) -> Shown {
+        if self.json {
+            Shown::Json
+        } else if self.quiet {
+            Shown::Nothing
+        } else {
+            Shown::Text
+        }
+    }
+}
+
+fn default_client_id() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("fieldgate-receive-{}", host.trim())
+}
+
+fn usage(why: &str) -> Fatal {
+    Fatal::new(Exit::Usage, format!("fieldgate-receive: {why}\n  Try:    fieldgate-receive --help"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Arguments {
+        Arguments::parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn a_command_line_becomes_a_broker() {
+        let line = "r --from mqtts://me:pass@h:1 --to ndjson --group g --client-id me-1";
+        let arguments = arguments(line);
+        let broker = arguments.broker().unwrap().unwrap();
+        assert_eq!((broker.host.as_str(), broker.port), ("h", 1));
+        assert_eq!(broker.client_id, "me-1");
+        assert_eq!(broker.login.unwrap().password.read().unwrap(), "pass");
+        assert_eq!(arguments.filters()[0], "$share/g/fg/1/+/data");
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_and_secrets_are_not_repeated() {
+        for line in [
+            "r --to ndjson",
+            "r --to nonsense --from mqtt://h",
+            "r --to ndjson --from mqtt://h --password-file f",
+            "r --to ndjson --from mqtt://u:secret@h --password-file f",
+            "r --to ndjson --from mqtt://h --ca f",
+        ] {
+            let arguments = arguments(line);
+            let refused = arguments.target().err().or_else(|| arguments.broker().err());
+            let refused = refused.unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(refused.exit, Exit::Usage);
+            assert!(!refused.message.contains("secret"));
+        }
+        assert!(arguments("r --to ndjson --init").broker().unwrap().is_none());
+        assert!(!format!("{:?}", Secret::Typed("secret".to_owned().into())).contains("secret"));
+    }
+}
