@@ -6,10 +6,10 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use crate::clock::EARLIEST_PLAUSIBLE;
 use crate::limits;
-use crate::reading::{Stream, UnixMillis};
+use crate::reading::UnixMillis;
 use crate::store::lane::Lane;
 use crate::store::schema::{PAGE_BYTES, count, int};
-use crate::store::{Batch, damaged};
+use crate::store::{Batch, Shelf, damaged};
 
 /// Bits of a key below the stream: 2^56 batches are two million years at a thousand a second.
 const SEQ_BITS: u32 = 56;
@@ -52,8 +52,8 @@ pub fn footprint(payload: u64) -> u64 {
     if row < PAGE_BYTES / 4 { row } else { row.next_multiple_of(PAGE_BYTES) }
 }
 
-fn key(stream: Stream, seq: u64) -> i64 {
-    int(((stream as u64) << SEQ_BITS) | seq.min((1 << SEQ_BITS) - 1))
+fn key(shelf: Shelf, seq: u64) -> i64 {
+    int(((shelf as u64) << SEQ_BITS) | seq.min((1 << SEQ_BITS) - 1))
 }
 
 fn seq(key: i64) -> u64 {
@@ -67,18 +67,20 @@ fn checksum(key: i64, batch: &Sealed) -> u32 {
 
 /// Writes a batch.
 pub(super) fn insert(conn: &Connection, lane: &mut Lane, batch: &Sealed) -> Result<()> {
-    let key = key(lane.stream, batch.seq);
-    conn.prepare_cached("INSERT INTO batch VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-        params![
-            key,
-            int(batch.readings),
-            batch.span.0.0,
-            batch.span.1.0,
-            batch.sealed_at.0,
-            checksum(key, batch),
-            batch.payload
-        ],
-    )?;
+    let key = key(lane.shelf, batch.seq);
+    conn.prepare_cached(
+        "INSERT INTO batch (id, n, t0, t1, sealed_ms, crc, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        key,
+        int(batch.readings),
+        batch.span.0.0,
+        batch.span.1.0,
+        batch.sealed_at.0,
+        checksum(key, batch),
+        batch.payload
+    ])?;
     lane.batches += 1;
     lane.readings += batch.readings;
     lane.bytes += footprint(batch.payload.len() as u64);
@@ -87,16 +89,16 @@ pub(super) fn insert(conn: &Connection, lane: &mut Lane, batch: &Sealed) -> Resu
 }
 
 /// Returns the sequence number of the oldest batch held, and when it was sealed.
-pub(super) fn oldest(conn: &Connection, stream: Stream) -> Result<Option<(u64, UnixMillis)>> {
-    Ok(brief_after(conn, stream, 0)?.map(|batch| (batch.seq, batch.sealed_at)))
+pub(super) fn oldest(conn: &Connection, shelf: Shelf) -> Result<Option<(u64, UnixMillis)>> {
+    Ok(brief_after(conn, shelf, 0)?.map(|batch| (batch.seq, batch.sealed_at)))
 }
 
-fn brief_after(conn: &Connection, stream: Stream, after: u64) -> Result<Option<Brief>> {
+fn brief_after(conn: &Connection, shelf: Shelf, after: u64) -> Result<Option<Brief>> {
     conn.prepare_cached(
         "SELECT id, n, length(payload), sealed_ms FROM batch WHERE id > ?1 AND id < ?2
          ORDER BY id LIMIT 1",
     )?
-    .query_row([key(stream, after), key(stream, u64::MAX)], |row| {
+    .query_row([key(shelf, after), key(shelf, u64::MAX)], |row| {
         Ok(Brief {
             seq: seq(row.get(0)?),
             readings: count(row, 1)?,
@@ -110,7 +112,7 @@ fn brief_after(conn: &Connection, stream: Stream, after: u64) -> Result<Option<B
 /// Frees a batch. One that is not there was dropped before or freed already: nothing happens.
 pub(super) fn free(conn: &Connection, lane: &mut Lane, seq: u64) -> Result<()> {
     let batch = match seq.checked_sub(1) {
-        Some(before) => brief_after(conn, lane.stream, before)?.filter(|batch| batch.seq == seq),
+        Some(before) => brief_after(conn, lane.shelf, before)?.filter(|batch| batch.seq == seq),
         None => None,
     };
     if let Some(batch) = batch {
@@ -121,14 +123,14 @@ pub(super) fn free(conn: &Connection, lane: &mut Lane, seq: u64) -> Result<()> {
 
 fn delete(conn: &Connection, lane: &mut Lane, batch: &Brief) -> Result<()> {
     conn.prepare_cached("DELETE FROM batch WHERE id = ?1")?
-        .execute([key(lane.stream, batch.seq)])?;
+        .execute([key(lane.shelf, batch.seq)])?;
     lane.forget(batch.readings, batch.bytes);
     Ok(())
 }
 
 /// Drops the oldest batch of a stream and counts its readings.
 pub(super) fn drop_oldest(conn: &Connection, lane: &mut Lane) -> Result<Dropped> {
-    let Some(batch) = brief_after(conn, lane.stream, 0)? else {
+    let Some(batch) = brief_after(conn, lane.shelf, 0)? else {
         // The row says there is one: it was written with the batch, so the table is damaged.
         lane.batches = 0;
         lane.bytes = 0;
@@ -152,7 +154,7 @@ pub(super) fn is_older(conn: &Connection, lane: &Lane, limit: UnixMillis) -> Res
             "SELECT sealed_ms FROM batch WHERE id > ?1 AND id < ?2 AND sealed_ms >= ?3
              ORDER BY id LIMIT 1",
         )?
-        .query_row([key(lane.stream, 0), key(lane.stream, u64::MAX), EARLIEST_PLAUSIBLE.0], |row| {
+        .query_row([key(lane.shelf, 0), key(lane.shelf, u64::MAX), EARLIEST_PLAUSIBLE.0], |row| {
             row.get::<_, i64>(0)
         })
         .optional()?;
@@ -181,7 +183,7 @@ fn sound(key: i64, row: &rusqlite::Row<'_>) -> Option<Sealed> {
 /// Reads the batches after `after`, oldest first, without those that `skip` names.
 pub(super) fn read(
     conn: &Connection,
-    stream: Stream,
+    shelf: Shelf,
     after: u64,
     most: usize,
     skip: impl Fn(u64) -> bool,
@@ -192,7 +194,7 @@ pub(super) fn read(
         "SELECT id, n, t0, t1, sealed_ms, crc, payload FROM batch WHERE id > ?1 AND id < ?2
          ORDER BY id",
     )?;
-    let mut rows = statement.query([key(stream, after), key(stream, u64::MAX)])?;
+    let mut rows = statement.query([key(shelf, after), key(shelf, u64::MAX)])?;
     while found.batches.len() < most && bytes < READ_BYTES_MAX {
         let Some(row) = rows.next()? else { break };
         let key: i64 = row.get(0)?;
@@ -205,7 +207,7 @@ pub(super) fn read(
         };
         bytes += batch.payload.len();
         found.batches.push(Batch {
-            stream,
+            shelf,
             seq: batch.seq,
             readings: batch.readings,
             last: batch.span.1,
@@ -222,16 +224,16 @@ pub(super) fn set_aside(
     seq: u64,
     now: UnixMillis,
 ) -> Result<()> {
-    let Some(batch) = brief_after(conn, lane.stream, seq.saturating_sub(1))? else { return Ok(()) };
+    let Some(batch) = brief_after(conn, lane.shelf, seq.saturating_sub(1))? else { return Ok(()) };
     if batch.seq != seq {
         return Ok(());
     }
-    let key = key(lane.stream, seq);
+    let key = key(lane.shelf, seq);
     let payload: Vec<u8> =
         conn.query_row("SELECT CAST(payload AS BLOB) FROM batch WHERE id = ?1", [key], |row| {
             row.get(0)
         })?;
-    damaged::keep(conn, lane.stream.name(), key, now, &payload)?;
+    damaged::keep(conn, lane.shelf.name(), key, now, &payload)?;
     delete(conn, lane, &batch)?;
     lane.damaged += 1;
     Ok(())

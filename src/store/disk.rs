@@ -16,7 +16,7 @@ use crate::store::lane::Lane;
 use crate::store::series::Series;
 use crate::store::settings::Settings;
 use crate::store::slots::Slots;
-use crate::store::{Batch, schema};
+use crate::store::{Batch, Shelf, schema};
 
 /// See the file's head.
 pub(super) struct Disk {
@@ -24,7 +24,7 @@ pub(super) struct Disk {
     pub(super) epoch: u64,
     /// Number of the last chunk or seal; rises by one with each.
     pub(super) ordinal: u64,
-    pub(super) lanes: [Lane; 3],
+    pub(super) lanes: [Lane; Shelf::COUNT],
     slots: Slots,
     series: Series,
     /// Chunks and slots that were set aside when the file was opened.
@@ -40,7 +40,7 @@ pub(super) struct Work {
     /// Readings of each stream that never reached the disk.
     pub(super) dropped: [u64; 3],
     /// Batches that were acknowledged.
-    pub(super) acknowledged: BTreeSet<(Stream, u64)>,
+    pub(super) acknowledged: BTreeSet<(Shelf, u64)>,
 }
 
 /// The world around a transaction.
@@ -91,10 +91,10 @@ impl Disk {
     /// Reads the state of a store and gathers what was committed and not sealed.
     pub(super) fn load(conn: Connection, points: &Points, now: UnixMillis) -> Result<Self> {
         schema::prepare(&conn)?;
-        let epoch = schema::epoch(&conn)?;
-        let mut lanes = Lane::load(&conn)?;
-        let series = Series::load(&conn)?;
-        let (slots, found) = Slots::load(&conn, &lanes, &series, points, now)?;
+        let epoch = schema::epoch(&conn, schema::VERSION)?;
+        let mut lanes = Lane::load(&conn, epoch, schema::VERSION)?;
+        let series = Series::load(&conn, epoch)?;
+        let (slots, found) = Slots::load(&conn, epoch, &lanes, (&series, points), now)?;
         for group in &found.groups {
             lanes[group.stream as usize].open.push(group);
         }
@@ -122,8 +122,8 @@ impl Disk {
     fn apply(&mut self, work: &Work, around: &Around<'_>) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         self.ordinal += 1;
-        for (stream, seq) in &work.acknowledged {
-            batches::free(&self.conn, &mut self.lanes[*stream as usize], *seq)?;
+        for (shelf, seq) in &work.acknowledged {
+            batches::free(&self.conn, &mut self.lanes[*shelf as usize], *seq)?;
         }
         for (lane, dropped) in self.lanes.iter_mut().zip(work.dropped) {
             if dropped > 0 {
@@ -182,7 +182,8 @@ impl Disk {
         let open = std::mem::take(&mut lane.open);
         lane.opened = None;
         let bodies = open.into_bodies(around.points, settings.seal.coding, settings.seal.bytes_max);
-        let lowest = batches::oldest(&self.conn, stream)?.map_or(lane.seq_next, |(seq, _)| seq);
+        let lowest =
+            batches::oldest(&self.conn, stream.into())?.map_or(lane.seq_next, |(seq, _)| seq);
         for body in bodies {
             let envelope = Envelope {
                 gateway: &settings.gateway,
@@ -257,16 +258,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Drops the oldest batches until the rest fits: data first, then our own metrics, events last.
+    /// Drops the oldest batches until the rest fits, in the order of [`Shelf::DROPPED`].
     /// One batch always stays, however small the quota.
     fn drop_beyond_quota(&mut self, bytes_max: u64, outcome: &mut Outcome) -> Result<()> {
         while self.bytes() > bytes_max
             && self.lanes.iter().map(|lane| lane.batches).sum::<u64>() > 1
         {
-            let order = [Stream::Data, Stream::Own, Stream::Event];
-            let first = order.into_iter().find(|stream| self.lanes[*stream as usize].batches > 0);
-            let Some(stream) = first else { break };
-            let lane = &mut self.lanes[stream as usize];
+            let held = |shelf: &Shelf| self.lanes[*shelf as usize].batches > 0;
+            let Some(shelf) = Shelf::DROPPED.into_iter().find(held) else { break };
+            let lane = &mut self.lanes[shelf as usize];
             outcome.dropped.add(batches::drop_oldest(&self.conn, lane)?);
         }
         Ok(())
@@ -282,20 +282,20 @@ impl Disk {
         self.lanes.iter().map(|lane| lane.bytes).sum()
     }
 
-    /// Returns the next batches of a stream and how many were found damaged and set aside.
+    /// Returns the next batches of a shelf and how many were found damaged and set aside.
     pub(super) fn next(
         &mut self,
-        stream: Stream,
+        shelf: Shelf,
         after: u64,
         count: usize,
-        acknowledged: &BTreeSet<(Stream, u64)>,
+        acknowledged: &BTreeSet<(Shelf, u64)>,
         now: UnixMillis,
     ) -> Result<(Vec<Batch>, u64)> {
-        let skip = |seq| acknowledged.contains(&(stream, seq));
-        let found = batches::read(&self.conn, stream, after, count, skip)?;
+        let skip = |seq| acknowledged.contains(&(shelf, seq));
+        let found = batches::read(&self.conn, shelf, after, count, skip)?;
         if !found.damaged.is_empty() {
             self.run("BEGIN IMMEDIATE")?;
-            let lane = &mut self.lanes[stream as usize];
+            let lane = &mut self.lanes[shelf as usize];
             for seq in &found.damaged {
                 batches::set_aside(&self.conn, lane, *seq, now)?;
             }
@@ -306,11 +306,11 @@ impl Disk {
     }
 
     /// Returns the lowest sequence number held and when it was sealed.
-    pub(super) fn oldest(&self, stream: Stream) -> Result<Option<(u64, UnixMillis)>> {
-        if self.lanes[stream as usize].batches == 0 {
+    pub(super) fn oldest(&self, shelf: Shelf) -> Result<Option<(u64, UnixMillis)>> {
+        if self.lanes[shelf as usize].batches == 0 {
             return Ok(None);
         }
-        batches::oldest(&self.conn, stream)
+        batches::oldest(&self.conn, shelf)
     }
 
     /// Returns whether a step is due although no reading arrived.

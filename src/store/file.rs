@@ -144,7 +144,7 @@ fn highest_damaged(path: &Path) -> u64 {
         .map(|number| damaged(path, number))
         .take_while(|aside| aside.exists())
         .filter_map(|aside| Connection::open_with_flags(immutable_uri(&aside), flags).ok())
-        .filter_map(|conn| schema::epoch(&conn).ok())
+        .filter_map(|conn| schema::epoch(&conn, 1).ok())
         .max()
         .unwrap_or(0)
 }

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::limits;
 use crate::reading::{Group, Stream, Value};
-use crate::store::Batch;
 use crate::store::disk::Work;
 use crate::store::trouble::StoreError;
+use crate::store::{Batch, Shelf};
 
 /// Bytes of text that weigh as much as a reading without any.
 const TEXT_BYTES_A_READING: usize = 32;
@@ -42,7 +42,7 @@ struct Inner {
 
 /// Something that the thread answers.
 pub(super) enum Request {
-    Next { stream: Stream, after: u64, count: usize, reply: oneshot::Sender<NextReply> },
+    Next { shelf: Shelf, after: u64, count: usize, reply: oneshot::Sender<NextReply> },
     Flush { seal: bool, reply: oneshot::Sender<Result<(), StoreError>> },
 }
 
@@ -108,10 +108,10 @@ impl Intake {
     }
 
     /// Takes an acknowledgement.
-    pub(super) fn acknowledge(&self, stream: Stream, seq: u64) {
+    pub(super) fn acknowledge(&self, shelf: Shelf, seq: u64) {
         let mut inner = self.lock();
         if inner.waiting.acknowledged.len() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
-            inner.waiting.acknowledged.insert((stream, seq));
+            inner.waiting.acknowledged.insert((shelf, seq));
         }
     }
 

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Result, params};
 
 use crate::batch::Assembly;
-use crate::reading::Stream;
-use crate::store::schema::{count, int};
+use crate::store::schema::{count, damage, int};
+use crate::store::{Shelf, damaged};
 
 /// What a stream holds. The numbers mirror the row; they are changed in the transaction that writes
 /// them, and thrown away with the connection when it fails.
 pub(super) struct Lane {
-    pub(super) stream: Stream,
+    pub(super) shelf: Shelf,
+    epoch: u64,
     /// Sequence number of the next batch, from 1.
     pub(super) seq_next: u64,
     /// Slots up to this ordinal are sealed.
@@ -34,31 +35,96 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Reads all rows.
-    pub(super) fn load(conn: &Connection) -> Result<[Self; 3]> {
-        let mut statement = conn.prepare(
-            "SELECT seq_next, floor, tick, dropped, damaged, batches, readings, bytes
+    /// Reads all rows. A row whose checksum fails is damage of the whole store: a sequence number
+    /// that is too low would be given twice.
+    pub(super) fn load(conn: &Connection, epoch: u64, version: i64) -> Result<[Self; 6]> {
+        let crc = if version > 1 { "crc" } else { "NULL" };
+        let mut statement = conn.prepare(&format!(
+            "SELECT seq_next, floor, tick, dropped, damaged, batches, readings, bytes, {crc}
              FROM stream WHERE id = ?1",
-        )?;
-        let mut one = |stream: Stream| {
-            statement.query_row([stream as u8], |row| {
-                Ok(Self {
-                    stream,
-                    seq_next: count(row, 0)?,
-                    floor: count(row, 1)?,
-                    tick: count(row, 2)?,
-                    dropped: count(row, 3)?,
-                    damaged: count(row, 4)?,
-                    batches: count(row, 5)?,
-                    readings: count(row, 6)?,
-                    bytes: count(row, 7)?,
-                    dirty: false,
-                    open: Assembly::default(),
-                    opened: None,
-                })
-            })
+        ))?;
+        let mut one = |shelf: Shelf| {
+            if version < 2 && shelf.is_salvaged() {
+                return Ok(Self::new(shelf, epoch));
+            }
+            let mut lane = Self::new(shelf, epoch);
+            let crc = statement.query_row([shelf as u8], |row| {
+                lane.seq_next = count(row, 0)?;
+                lane.floor = count(row, 1)?;
+                lane.tick = count(row, 2)?;
+                lane.dropped = count(row, 3)?;
+                lane.damaged = count(row, 4)?;
+                lane.batches = count(row, 5)?;
+                lane.readings = count(row, 6)?;
+                lane.bytes = count(row, 7)?;
+                row.get::<_, Option<i64>>(8)
+            })?;
+            let sound = version < 2 || crc == Some(lane.crc());
+            if sound { Ok(lane) } else { Err(damage()) }
         };
-        Ok([one(Stream::Data)?, one(Stream::Event)?, one(Stream::Own)?])
+        let [data, event, own, old_data, old_event, old_own] = Shelf::ALL;
+        Ok([one(data)?, one(event)?, one(own)?, one(old_data)?, one(old_event)?, one(old_own)?])
+    }
+
+    fn new(shelf: Shelf, epoch: u64) -> Self {
+        Self {
+            shelf,
+            epoch,
+            seq_next: 1,
+            floor: 0,
+            tick: 0,
+            dropped: 0,
+            damaged: 0,
+            batches: 0,
+            readings: 0,
+            bytes: 0,
+            dirty: false,
+            open: Assembly::default(),
+            opened: None,
+        }
+    }
+
+    /// In the order of the columns, from `id` on.
+    fn row(&self) -> [i64; 9] {
+        let counts = [
+            self.seq_next,
+            self.floor,
+            self.tick,
+            self.dropped,
+            self.damaged,
+            self.batches,
+            self.readings,
+            self.bytes,
+        ];
+        let mut row = [i64::from(self.shelf as u8); 9];
+        row[1..].copy_from_slice(&counts.map(int));
+        row
+    }
+
+    fn crc(&self) -> i64 {
+        let row = self.row().map(i64::to_le_bytes);
+        damaged::crc(&[&self.epoch.to_le_bytes(), row.as_flattened()]).into()
+    }
+
+    fn insert(&self, conn: &Connection) -> Result<()> {
+        let [id, seq_next, floor, tick, dropped, damaged, batches, readings, bytes] = self.row();
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO stream (id, seq_next, floor, tick, dropped, damaged, batches,
+             readings, bytes, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            id,
+            seq_next,
+            floor,
+            tick,
+            dropped,
+            damaged,
+            batches,
+            readings,
+            bytes,
+            self.crc()
+        ])?;
+        Ok(())
     }
 
     /// Returns the highest ordinal the row knows of.
@@ -77,22 +143,7 @@ impl Lane {
             return Ok(());
         }
         self.tick = ordinal;
-        conn.prepare_cached(
-            "UPDATE stream SET seq_next = ?2, floor = ?3, tick = ?4, dropped = ?5, damaged = ?6,
-             batches = ?7, readings = ?8, bytes = ?9 WHERE id = ?1",
-        )?
-        .execute(params![
-            self.stream as u8,
-            int(self.seq_next),
-            int(self.floor),
-            int(self.tick),
-            int(self.dropped),
-            int(self.damaged),
-            int(self.batches),
-            int(self.readings),
-            int(self.bytes),
-        ])?;
-        Ok(())
+        self.insert(conn)
     }
 
     /// Returns whether the open batch is full. One that grew to the very limit would have to be cut
@@ -115,4 +166,14 @@ impl Lane {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.touch();
     }
+}
+
+/// Makes the rows of a new store.
+pub(super) fn create(conn: &Connection, epoch: u64) -> Result<()> {
+    Shelf::ALL.into_iter().try_for_each(|shelf| Lane::new(shelf, epoch).insert(conn))
+}
+
+/// Version 2: a checksum in every row, and rows for what is salvaged.
+pub(super) fn add_checksums(conn: &Connection, epoch: u64) -> Result<()> {
+    Lane::load(conn, epoch, 1)?.iter().try_for_each(|lane| lane.insert(conn))
 }

@@ -34,6 +34,7 @@ mod lane;
 mod schema;
 mod series;
 pub mod settings;
+mod shelf;
 mod slots;
 mod status;
 #[cfg(test)]
@@ -49,12 +50,13 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::reading::{Group, Points, Stream, UnixMillis};
+use crate::reading::{Group, Points, UnixMillis};
 use intake::{Intake, Request, Stop};
 use settings::Settings;
 use writer::Writer;
 
 pub use batches::footprint;
+pub use shelf::Shelf;
 pub use status::{Health, Status, StreamStatus, inspect};
 pub use trouble::{OpenError, StoreError, Trouble};
 
@@ -81,7 +83,7 @@ pub struct StoreThread {
 /// A sealed batch as it stands on disk. Only the store can make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    stream: Stream,
+    shelf: Shelf,
     seq: u64,
     readings: u64,
     last: UnixMillis,
@@ -89,13 +91,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Returns its stream.
+    /// Returns its shelf.
     #[must_use]
-    pub fn stream(&self) -> Stream {
-        self.stream
+    pub fn shelf(&self) -> Shelf {
+        self.shelf
     }
 
-    /// Returns its sequence number, from 1.
+    /// Returns its place on its shelf, from 1: its sequence number unless it was salvaged.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
@@ -167,26 +169,27 @@ impl Store {
         self.0.sealed.subscribe()
     }
 
-    /// Returns the batches of a stream with sequence numbers above `after`, oldest first: at most
-    /// `count`, and fewer when they are large. Acknowledged ones are not among them.
+    /// Returns the batches of a shelf with places above `after`, oldest first: at most `count`, and
+    /// fewer when they are large. Acknowledged ones are not among them.
     ///
     /// # Errors
     /// When the disk refuses, too many requests wait, or the store has ended.
     pub async fn next(
         &self,
-        stream: Stream,
+        shelf: impl Into<Shelf>,
         after: u64,
         count: usize,
     ) -> Result<Vec<Batch>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.0.intake.request(Request::Next { stream, after, count, reply })?;
+        let shelf = shelf.into();
+        self.0.intake.request(Request::Next { shelf, after, count, reply })?;
         answer.await.unwrap_or(Err(StoreError::Ended))
     }
 
     /// Frees a batch that its receiver has, with the next commit. A batch that is not there any more
     /// (freed before, or dropped while it was on its way) is no error.
-    pub fn acknowledge(&self, stream: Stream, seq: u64) {
-        self.0.intake.acknowledge(stream, seq);
+    pub fn acknowledge(&self, shelf: impl Into<Shelf>, seq: u64) {
+        self.0.intake.acknowledge(shelf.into(), seq);
     }
 
     /// Commits now, and with `seal` also seals whatever is open.

@@ -1,13 +1,9 @@
-//! The tables, what they mean, and the connection to them.
+//! The tables, how a file of an earlier version becomes one of this, and the connection to them.
+//! `docs/store.md` says what every table and column means.
 //!
-//! `meta` holds the epoch. `stream` has one row a stream: the next sequence number, what is held and
-//! what was dropped since the epoch began, so that none of it is ever counted by reading batches.
-//! `batch` holds the wire bytes of every sealed batch; its key carries stream and sequence number,
-//! so that no second index is written. `slot` holds committed readings that wait for their batch,
-//! `series` the names they refer to. `damaged` keeps rows whose checksum failed, for salvage.
-//!
-//! Several uplinks will add a table of cursors; a batch is then freed when the last has passed it.
-//! Nothing in these tables names an uplink.
+//! A new store gets [`TABLES`] at once; an older one is brought up step by step ([`STEPS`]), each in
+//! one transaction together with its version, so that a step that fails leaves the file as it was.
+//! Both ways end in the same tables, which a test compares.
 //!
 //! Not used, and why: secondary indexes (every one is another page a commit); memory mapping (it
 //! turned a WAL race into structural damage elsewhere); `quick_check` at start (it saw 3 % of single
@@ -17,12 +13,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Result};
+use rusqlite::{Connection, OpenFlags, Result, ffi};
+
+use crate::store::{damaged, lane, series, slots};
 
 /// Stands in every file's header (`PRAGMA application_id`): "fgbu".
 pub(super) const APPLICATION_ID: i64 = 0x6667_6275;
-/// Layout of the tables (`PRAGMA user_version`). A change of [`TABLES`] raises it.
-pub(super) const VERSION: i64 = 1;
+/// Layout of the tables (`PRAGMA user_version`). A change of [`TABLES`] raises it and adds a step.
+pub(super) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -35,7 +33,8 @@ CREATE TABLE stream (
   damaged INTEGER NOT NULL,
   batches INTEGER NOT NULL,
   readings INTEGER NOT NULL,
-  bytes INTEGER NOT NULL
+  bytes INTEGER NOT NULL,
+  crc INTEGER
 );
 CREATE TABLE slot (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE batch (
@@ -53,7 +52,8 @@ CREATE TABLE series (
   point TEXT NOT NULL,
   unit TEXT NOT NULL,
   src TEXT,
-  attrs BLOB
+  attrs BLOB,
+  crc INTEGER
 );
 CREATE TABLE damaged (
   id INTEGER PRIMARY KEY,
@@ -62,9 +62,45 @@ CREATE TABLE damaged (
   found_ms INTEGER NOT NULL,
   body BLOB NOT NULL
 );
-INSERT INTO stream VALUES (0, 1, 0, 0, 0, 0, 0, 0, 0), (1, 1, 0, 0, 0, 0, 0, 0, 0),
-  (2, 1, 0, 0, 0, 0, 0, 0, 0);
+CREATE TABLE salvage (
+  name TEXT PRIMARY KEY,
+  found_ms INTEGER NOT NULL,
+  passed INTEGER NOT NULL,
+  batches INTEGER NOT NULL,
+  readings INTEGER NOT NULL,
+  damaged INTEGER NOT NULL,
+  done INTEGER NOT NULL
+) WITHOUT ROWID;
 ";
+
+/// What brings a file of version N to version N + 1, at index N - 1. Columns and tables are added,
+/// never changed or taken away, so that a step needs no room for a copy. Until a version is
+/// released, what is new goes into its step, as into [`TABLES`].
+const STEPS: [fn(&Connection) -> Result<()>; 1] = [to_2];
+
+/// Version 2: checksums over everything that a batch's key or a reading's name is made of, shelves
+/// for what was salvaged from damaged stores, and the record of that.
+fn to_2(conn: &Connection) -> Result<()> {
+    conn.execute_batch(
+        "ALTER TABLE stream ADD COLUMN crc INTEGER;
+         ALTER TABLE series ADD COLUMN crc INTEGER;
+         CREATE TABLE salvage (
+           name TEXT PRIMARY KEY,
+           found_ms INTEGER NOT NULL,
+           passed INTEGER NOT NULL,
+           batches INTEGER NOT NULL,
+           readings INTEGER NOT NULL,
+           damaged INTEGER NOT NULL,
+           done INTEGER NOT NULL
+         ) WITHOUT ROWID;",
+    )?;
+    let epoch =
+        conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |r| count(r, 0))?;
+    conn.execute("INSERT INTO meta VALUES ('epoch_crc', ?1)", [epoch_crc(epoch)])?;
+    lane::add_checksums(conn, epoch)?;
+    series::add_checksums(conn, epoch)?;
+    slots::add_epochs(conn, epoch)
+}
 
 /// Bytes of a page; an SD card erases and writes in multiples of it.
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -76,8 +112,8 @@ pub(super) const BUSY_TIME: Duration = Duration::from_millis(500);
 pub(super) enum Kind {
     /// New or empty.
     Empty,
-    /// Ours, of this version.
-    Ours,
+    /// Ours, of this version or an earlier one.
+    Ours(i64),
     /// Ours, written by a later version.
     Newer(i64),
     /// A database of another program.
@@ -105,7 +141,7 @@ pub(super) fn kind(conn: &Connection) -> Result<Kind> {
     Ok(match (application, version, tables) {
         (0, 0, 0) => Kind::Empty,
         (APPLICATION_ID, version, _) if version > VERSION => Kind::Newer(version),
-        (APPLICATION_ID, ..) => Kind::Ours,
+        (APPLICATION_ID, version, _) => Kind::Ours(version.max(1)),
         _ => Kind::Foreign,
     })
 }
@@ -131,16 +167,56 @@ pub(super) fn prepare(conn: &Connection) -> Result<()> {
 
 /// Makes the tables of a new store, in one transaction.
 pub(super) fn create(conn: &Connection, epoch: u64) -> Result<()> {
-    conn.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID};
-         PRAGMA user_version = {VERSION}; {TABLES}
-         INSERT INTO meta VALUES ('epoch', {epoch}); COMMIT;"
-    ))
+    in_one(conn, VERSION, || {
+        conn.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; {TABLES}"))?;
+        let crc = epoch_crc(epoch);
+        conn.execute(
+            "INSERT INTO meta VALUES ('epoch', ?1), ('epoch_crc', ?2)",
+            [int(epoch), crc],
+        )?;
+        lane::create(conn, epoch)
+    })
 }
 
-/// Reads the epoch.
-pub(super) fn epoch(conn: &Connection) -> Result<u64> {
-    conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |r| count(r, 0))
+/// Brings a store of an earlier version to this one.
+pub(super) fn migrate(conn: &Connection, from: i64) -> Result<()> {
+    for (step, version) in STEPS.iter().zip(2..).filter(|(_, version)| *version > from) {
+        in_one(conn, version, || step(conn))?;
+    }
+    Ok(())
+}
+
+/// Does something in one transaction that also sets the version.
+fn in_one(conn: &Connection, version: i64, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let done = work()
+        .and_then(|()| conn.pragma_update(None, "user_version", version))
+        .and_then(|()| conn.execute_batch("COMMIT"));
+    if done.is_err() {
+        // The first error tells more than one about a transaction that has ended by itself.
+        let _ = conn.execute_batch("ROLLBACK");
+    }
+    done
+}
+
+/// Reads the epoch. A file of version 1 has no checksum over it.
+pub(super) fn epoch(conn: &Connection, version: i64) -> Result<u64> {
+    let value =
+        |key| conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| count(row, 0));
+    let epoch = value("epoch")?;
+    if version > 1 && int(value("epoch_crc")?) != epoch_crc(epoch) {
+        return Err(damage());
+    }
+    Ok(epoch)
+}
+
+fn epoch_crc(epoch: u64) -> i64 {
+    damaged::crc(&[&epoch.to_le_bytes()]).into()
+}
+
+/// What SQLite says when it finds damage; for that which it cannot find.
+pub(super) fn damage() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None)
 }
 
 /// Moves everything from the log into the database file and empties the log. Returns whether no

@@ -34,6 +34,7 @@ const DATA_BYTES: usize = BODY_BYTES - HEAD_BYTES;
 /// Which slots are in use.
 #[derive(Default)]
 pub(super) struct Slots {
+    epoch: u64,
     free: Vec<i64>,
     used: [Vec<i64>; Stream::ALL.len()],
     last: i64,
@@ -64,12 +65,12 @@ impl Slots {
     /// Reads all slots back; what is damaged is set aside.
     pub(super) fn load(
         conn: &Connection,
-        lanes: &[Lane; 3],
-        series: &Series,
-        points: &Points,
+        epoch: u64,
+        lanes: &[Lane],
+        (series, points): (&Series, &Points),
         now: UnixMillis,
     ) -> Result<(Self, Found)> {
-        let (mut slots, mut found) = (Self::default(), Found::default());
+        let (mut slots, mut found) = (Self { epoch, ..Self::default() }, Found::default());
         let mut chunks: BTreeMap<(u64, usize), Vec<Piece>> = BTreeMap::new();
         let mut bad = Vec::new();
         let mut statement = conn.prepare("SELECT id, body FROM slot")?;
@@ -79,7 +80,7 @@ impl Slots {
             // A column of another type is damage like any other.
             let body = row.get_ref(1)?.as_bytes().unwrap_or(&[0]);
             slots.last = slots.last.max(id);
-            match parse(body) {
+            match parse(epoch, body) {
                 Some(part) => {
                     found.ordinal = found.ordinal.max(part.ordinal);
                     if part.ordinal > lanes[part.stream].floor {
@@ -129,7 +130,7 @@ impl Slots {
             let from = usize::from(part) * DATA_BYTES;
             let piece = &data[from..data.len().min(from + DATA_BYTES)];
             let head = Part { ordinal, stream: stream as usize, part, parts, data: piece };
-            head.write(&mut self.body);
+            head.write(self.epoch, &mut self.body);
             let id = if let Some(id) = self.free.pop() {
                 conn.prepare_cached("UPDATE slot SET body = ?2 WHERE id = ?1")?
                     .execute(params![id, self.body])?;
@@ -152,7 +153,7 @@ impl Slots {
 }
 
 impl Part<'_> {
-    fn write(&self, body: &mut Vec<u8>) {
+    fn write(&self, epoch: u64, body: &mut Vec<u8>) {
         body.clear();
         body.extend_from_slice(&[0; 4]);
         body.extend_from_slice(&self.ordinal.to_le_bytes());
@@ -161,18 +162,22 @@ impl Part<'_> {
         body.extend_from_slice(&self.parts.to_le_bytes());
         body.extend_from_slice(&u16::try_from(self.data.len()).unwrap_or(u16::MAX).to_le_bytes());
         body.extend_from_slice(self.data);
-        let crc = damaged::crc(&[&body[4..]]);
+        let crc = damaged::crc(&[&epoch.to_le_bytes(), &body[4..]]);
         body[..4].copy_from_slice(&crc.to_le_bytes());
         body.resize(BODY_BYTES, 0);
     }
 }
 
-/// Reads a slot; `None` when it is damaged. An emptied slot is a part of ordinal 0, which is above
-/// no floor.
-fn parse(body: &[u8]) -> Option<Part<'_>> {
+/// Reads a slot; `None` when it is damaged, or of another epoch. An emptied slot is a part of
+/// ordinal 0, which is above no floor.
+fn parse(epoch: u64, body: &[u8]) -> Option<Part<'_>> {
     if body.is_empty() {
         return Some(Part { ordinal: 0, stream: 0, part: 0, parts: 0, data: &[] });
     }
+    part(body, |checked| damaged::crc(&[&epoch.to_le_bytes(), checked]))
+}
+
+fn part(body: &[u8], crc_of: impl Fn(&[u8]) -> u32) -> Option<Part<'_>> {
     let (crc, rest) = body.split_first_chunk::<4>()?;
     let (ordinal, after) = rest.split_first_chunk::<8>()?;
     let (stream, after) = after.split_first()?;
@@ -182,7 +187,7 @@ fn parse(body: &[u8]) -> Option<Part<'_>> {
     let length = usize::from(u16::from_le_bytes(*length));
     let data = after.get(..length)?;
     let checked = rest.get(..HEAD_BYTES - 4 + length)?;
-    let sound = damaged::crc(&[checked]) == u32::from_le_bytes(*crc);
+    let sound = crc_of(checked) == u32::from_le_bytes(*crc);
     (sound && usize::from(*stream) < Stream::ALL.len()).then(|| Part {
         ordinal: u64::from_le_bytes(*ordinal),
         stream: usize::from(*stream),
@@ -245,4 +250,20 @@ fn unpack(data: &[u8]) -> Option<Vec<u8>> {
 
 fn too_big() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_TOOBIG), None)
+}
+
+/// Version 2: the epoch under every checksum, so that a slot of another store is none of this.
+pub(super) fn add_epochs(conn: &Connection, epoch: u64) -> Result<()> {
+    let mut rows = conn.prepare("SELECT id, body FROM slot")?;
+    let mut rows = rows.query([])?;
+    let mut write = conn.prepare("UPDATE slot SET body = ?2 WHERE id = ?1")?;
+    let mut body = Vec::new();
+    while let Some(row) = rows.next()? {
+        // What is damaged stays as it is, and is found by the start that follows.
+        let Ok(old) = row.get_ref(1)?.as_bytes() else { continue };
+        let Some(part) = part(old, |checked| damaged::crc(&[checked])) else { continue };
+        part.write(epoch, &mut body);
+        write.execute(params![row.get::<_, i64>(0)?, body])?;
+    }
+    Ok(())
 }

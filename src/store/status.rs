@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 use crate::reading::{Stream, UnixMillis};
 use crate::store::schema::{self, Kind};
 use crate::store::trouble::{OpenError, Trouble};
-use crate::store::{batches, file, lane::Lane};
+use crate::store::{Shelf, batches, file, lane::Lane};
 
 /// A snapshot of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Status {
     pub epoch: u64,
     /// In the order of [`Stream::ALL`].
     pub streams: [StreamStatus; Stream::ALL.len()],
+    /// What was salvaged from damaged stores and waits, in the order of [`Stream::ALL`].
+    pub salvaged: [StreamStatus; Stream::ALL.len()],
     /// Readings that were appended and are not on disk yet; 0 when seen from outside.
     pub uncommitted: u64,
     /// Bytes of the database file and its log, when it was last looked at: at the last commit.
@@ -67,11 +69,24 @@ impl Status {
     pub fn stream(&self, stream: Stream) -> &StreamStatus {
         &self.streams[stream as usize]
     }
+
+    /// Returns one shelf's part.
+    #[must_use]
+    pub fn shelf(&self, shelf: Shelf) -> &StreamStatus {
+        let of = if shelf.is_salvaged() { &self.salvaged } else { &self.streams };
+        &of[shelf.stream() as usize]
+    }
+
+    pub(super) fn put(&mut self, lane: &Lane, oldest: Option<(u64, UnixMillis)>) {
+        let salvaged = lane.shelf.is_salvaged();
+        let of = if salvaged { &mut self.salvaged } else { &mut self.streams };
+        of[lane.shelf.stream() as usize] = StreamStatus::of(lane, oldest);
+    }
 }
 
 impl StreamStatus {
     /// Describes a stream from its row and its oldest batch.
-    pub(super) fn of(lane: &Lane, oldest: Option<(u64, UnixMillis)>) -> Self {
+    fn of(lane: &Lane, oldest: Option<(u64, UnixMillis)>) -> Self {
         Self {
             seq_next: lane.seq_next,
             lo: oldest.map_or(lane.seq_next, |(seq, _)| seq),
@@ -113,7 +128,7 @@ pub fn inspect(path: &Path) -> Result<Status, OpenError> {
         (_, Kind::Foreign) => Err(OpenError::Foreign { path: path.into() }),
         // A start that the disk cut short leaves an empty file.
         (_, Kind::Empty) => Err(OpenError::Missing { path: path.into() }),
-        (status, Kind::Ours) => Ok(Status { disk_bytes: file::bytes(path), ..status }),
+        (status, Kind::Ours(_)) => Ok(Status { disk_bytes: file::bytes(path), ..status }),
     }
 }
 
@@ -121,13 +136,13 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
     conn.busy_timeout(schema::BUSY_TIME)?;
     let kind = schema::kind(conn)?;
     let mut status = Status::default();
-    if kind == Kind::Ours {
+    if let Kind::Ours(version) = kind {
         // One transaction, so that the numbers belong together while the daemon goes on.
         conn.execute_batch("BEGIN")?;
-        status.epoch = schema::epoch(conn)?;
-        for lane in Lane::load(conn)? {
-            let oldest = batches::oldest(conn, lane.stream)?;
-            status.streams[lane.stream as usize] = StreamStatus::of(&lane, oldest);
+        status.epoch = schema::epoch(conn, version)?;
+        for lane in Lane::load(conn, status.epoch, version)? {
+            let oldest = batches::oldest(conn, lane.shelf)?;
+            status.put(&lane, oldest);
         }
         conn.execute_batch("COMMIT")?;
     }

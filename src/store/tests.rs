@@ -1,6 +1,7 @@
 //! The store against a plain list, and its promises one by one; `damage` has what goes wrong.
 
 mod damage;
+mod layout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::batch::{Coding, RowValue, decode};
 use crate::clock::Manual;
 use crate::error::Exit;
 use crate::events::buffer;
-use crate::reading::{PointId, PointInfo, Points, Sample, Value};
+use crate::reading::{PointId, PointInfo, Points, Sample, Stream, Value};
 use settings::Seal;
 
 /// Faults that a test can order.

@@ -15,15 +15,15 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::events::{Events, buffer};
 use crate::limits;
-use crate::reading::{Points, Stream};
+use crate::reading::Points;
 use crate::store::disk::{Around, Disk, Outcome, Work};
 use crate::store::file::{self, Lock};
 use crate::store::intake::{Call, Request, Stop};
 use crate::store::schema::{self, Kind};
 use crate::store::settings::Settings;
-use crate::store::status::{Health, Status, StreamStatus};
+use crate::store::status::{Health, Status};
 use crate::store::trouble::{OpenError, StoreError, Trouble};
-use crate::store::{Batch, Shared};
+use crate::store::{Batch, Shared, Shelf};
 
 /// After this long without a drop, dropping is over.
 const DROPPING_OVER_AFTER: Duration = Duration::from_secs(600);
@@ -131,7 +131,11 @@ impl Writer {
         match kind {
             Kind::Newer(version) => return Err(OpenError::Newer { path, version }),
             Kind::Foreign => return Err(OpenError::Foreign { path }),
-            Kind::Ours => {}
+            Kind::Ours(version) => {
+                if version < schema::VERSION {
+                    schema::migrate(&conn, version).map_err(refuse)?;
+                }
+            }
             Kind::Empty => {
                 let epoch = self.lock.next_epoch(&path, &*self.clock);
                 let io = |e| OpenError::unusable(&path, Trouble::of_io(&e));
@@ -182,8 +186,8 @@ impl Writer {
         let mut seal = call.first;
         for request in call.requests {
             match request {
-                Request::Next { stream, after, count, reply } => {
-                    let _ = reply.send(self.next(stream, after, count));
+                Request::Next { shelf, after, count, reply } => {
+                    let _ = reply.send(self.next(shelf, after, count));
                 }
                 Request::Flush { seal: now, reply } => {
                     seal |= now;
@@ -205,13 +209,13 @@ impl Writer {
         None
     }
 
-    fn next(&mut self, stream: Stream, after: u64, count: usize) -> Result<Vec<Batch>, StoreError> {
+    fn next(&mut self, shelf: Shelf, after: u64, count: usize) -> Result<Vec<Batch>, StoreError> {
         let Some(disk) = &mut self.disk else {
             let trouble = self.refused.map_or(Trouble::Odd, |refused| refused.trouble);
             return Err(StoreError::Refused(trouble));
         };
         let acknowledged = &self.work.acknowledged;
-        match disk.next(stream, after, count, acknowledged, self.clock.now()) {
+        match disk.next(shelf, after, count, acknowledged, self.clock.now()) {
             Ok((batches, damaged)) => {
                 if damaged > 0 {
                     let notice = buffer::rows_damaged(&self.settings.path, "batches", damaged);
@@ -352,8 +356,8 @@ impl Writer {
         };
         for lane in &disk.lanes {
             // A failure to look shows up at the next commit.
-            let oldest = disk.oldest(lane.stream).ok().flatten();
-            status.streams[lane.stream as usize] = StreamStatus::of(lane, oldest);
+            let oldest = disk.oldest(lane.shelf).ok().flatten();
+            status.put(lane, oldest);
         }
         self.shared.show(status, outcome.sealed);
         let path = &self.settings.path;

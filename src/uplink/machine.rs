@@ -12,26 +12,26 @@ use std::collections::{BTreeMap, VecDeque};
 use super::outbox::Sealed;
 use crate::limits;
 use crate::mqtt::PacketId;
-use crate::reading::Stream;
+use crate::store::Shelf;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A connection begins; with the newest sequence numbers, as [`Event::Newest`].
-    Connected([u64; 3]),
+    Connected([u64; Shelf::COUNT]),
     /// The connection ended; `closed` when the other side ended it, which may be its way to say
     /// that it does not want a batch.
     Lost {
         /// Whether the other side ended it.
         closed: bool,
     },
-    /// The newest sequence number of each stream, in the order of [`Stream::ALL`].
-    Newest([u64; 3]),
+    /// The newest sequence number of each stream, in the order of [`Shelf::ALL`].
+    Newest([u64; Shelf::COUNT]),
     /// The answer to [`Action::Read`]: oldest first; none when there are no more, and fewer than
     /// asked when they are large.
-    Read(Stream, Vec<Sealed>),
+    Read(Shelf, Vec<Sealed>),
     /// The store could not answer [`Action::Read`]; it is asked again when there is news.
-    Unread(Stream),
+    Unread(Shelf),
     /// The batch of the oldest [`Action::Send`] is on its way.
     Sent(PacketId),
     /// The broker has what it got under this identifier.
@@ -44,14 +44,14 @@ pub enum Action {
     /// Read up to `count` batches of a stream after a sequence number, and report.
     Read {
         /// Which stream.
-        stream: Stream,
+        stream: Shelf,
         /// Sequence number of the last batch sent on this connection; 0 for none.
         after: u64,
         /// At most so many.
         count: usize,
     },
     /// Publish, and report.
-    Send(Stream, Sealed),
+    Send(Shelf, Sealed),
     /// Tell the store that the receiver's side has it.
     Free(Flying),
 }
@@ -60,7 +60,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flying {
     /// Its stream.
-    pub stream: Stream,
+    pub stream: Shelf,
     /// Its sequence number there.
     pub seq: u64,
     /// Readings in it.
@@ -82,14 +82,14 @@ pub struct Suspect {
 #[derive(Debug, Default)]
 pub struct Machine {
     connected: bool,
-    lanes: [Lane; 3],
+    lanes: [Lane; Shelf::COUNT],
     /// In flight, with their place in the order of sending.
     flying: BTreeMap<PacketId, (u64, Flying)>,
     sent: u64,
     /// Sends that were ordered and not reported yet.
     leaving: VecDeque<Flying>,
     /// What the store was asked and has not answered: stream and count.
-    asked: Option<(Stream, usize)>,
+    asked: Option<(Shelf, usize)>,
     turn: usize,
     suspect: Option<Suspect>,
 }
@@ -103,8 +103,15 @@ struct Lane {
     told: u64,
 }
 
-/// Events first: they are few, and somebody waits for them.
-const TURNS: [Stream; 3] = [Stream::Event, Stream::Data, Stream::Own];
+/// Events first: they are few, and somebody waits for them. What was salvaged waits longest.
+const TURNS: [Shelf; Shelf::COUNT] = [
+    Shelf::Event,
+    Shelf::Data,
+    Shelf::Own,
+    Shelf::SalvagedEvent,
+    Shelf::SalvagedData,
+    Shelf::SalvagedOwn,
+];
 
 impl Machine {
     /// Takes what happened; returns what to do about it.
@@ -160,7 +167,7 @@ impl Machine {
         self.suspect.filter(|s| s.times >= limits::BATCH_SUSPECTED_AFTER)
     }
 
-    fn take(&mut self, stream: Stream, batches: Vec<Sealed>, actions: &mut Vec<Action>) {
+    fn take(&mut self, stream: Shelf, batches: Vec<Sealed>, actions: &mut Vec<Action>) {
         // Only the answer to this connection's own question counts.
         let Some((asked, count)) = self.asked.take() else { return };
         if asked != stream {
@@ -252,7 +259,7 @@ mod tests {
         PacketId::new(number).unwrap()
     }
 
-    fn read(stream: Stream, after: u64) -> Action {
+    fn read(stream: Shelf, after: u64) -> Action {
         Action::Read { stream, after, count: limits::BATCHES_READ_MAX }
     }
 
@@ -280,32 +287,32 @@ mod tests {
 
     fn connect_with(machine: &mut Machine, seqs: std::ops::RangeInclusive<u64>) -> Vec<Action> {
         let n = seqs.clone().count() as u64;
-        let connected = Event::Connected([*seqs.end(), 1, 1]);
-        assert_eq!(machine.on(connected), [read(Stream::Event, 0)]);
-        let actions = machine.on(Event::Read(Stream::Event, Vec::new()));
-        assert_eq!(actions, [read(Stream::Data, 0)]);
-        let mut actions = machine.on(Event::Read(Stream::Data, sealed(seqs)));
+        let connected = Event::Connected([*seqs.end(), 1, 1, 0, 0, 0]);
+        assert_eq!(machine.on(connected), [read(Shelf::Event, 0)]);
+        let actions = machine.on(Event::Read(Shelf::Event, Vec::new()));
+        assert_eq!(actions, [read(Shelf::Data, 0)]);
+        let mut actions = machine.on(Event::Read(Shelf::Data, sealed(seqs)));
         for number in 1..=n {
             actions.extend(machine.on(Event::Sent(id(number as u16))));
         }
         assert_eq!(machine.in_flight() as u64, n);
-        assert_eq!(actions.last(), Some(&read(Stream::Own, 0)));
-        machine.on(Event::Read(Stream::Own, Vec::new()))
+        assert_eq!(actions.last(), Some(&read(Shelf::Own, 0)));
+        machine.on(Event::Read(Shelf::Own, Vec::new()))
     }
 
     #[test]
     fn streams_take_turns_and_each_keeps_its_order() {
         let mut machine = Machine::default();
-        let connected = Event::Connected([9, 8, 2]);
-        assert_eq!(machine.on(connected), [read(Stream::Event, 0)]);
-        let actions = machine.on(Event::Read(Stream::Event, sealed(7..=8)));
+        let connected = Event::Connected([9, 8, 2, 0, 0, 0]);
+        assert_eq!(machine.on(connected), [read(Shelf::Event, 0)]);
+        let actions = machine.on(Event::Read(Shelf::Event, sealed(7..=8)));
         assert_eq!(words(&actions), ["send event 7", "send event 8", "read data after 0"]);
-        let actions = machine.on(Event::Read(Stream::Data, sealed(1..=4)));
+        let actions = machine.on(Event::Read(Shelf::Data, sealed(1..=4)));
         assert_eq!(
             words(&actions),
             ["send data 1", "send data 2", "send data 3", "send data 4", "read self after 0"]
         );
-        let actions = machine.on(Event::Read(Stream::Own, Vec::new()));
+        let actions = machine.on(Event::Read(Shelf::Own, Vec::new()));
         assert_eq!(words(&actions), ["read data after 4"]);
     }
 
@@ -317,7 +324,7 @@ mod tests {
         let mut number = 5;
         while !actions.is_empty() {
             assert_eq!(words(&actions), [format!("read data after {}", next - 1)]);
-            actions = machine.on(Event::Read(Stream::Data, sealed(next..=next + 3)));
+            actions = machine.on(Event::Read(Shelf::Data, sealed(next..=next + 3)));
             actions.retain(|a| !matches!(a, Action::Send(..)));
             next += 4;
             for _ in 0..4 {
@@ -351,7 +358,7 @@ mod tests {
         let mut machine = with_data_in_flight(3);
         machine.on(Event::Lost { closed: true });
         assert!(machine.on(Event::Acknowledged(id(1))).is_empty());
-        machine.on(Event::Connected([4, 1, 1]));
+        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
         assert!(machine.on(Event::Acknowledged(id(2))).is_empty());
     }
 
@@ -360,44 +367,44 @@ mod tests {
         let mut machine = with_data_in_flight(4);
         machine.on(Event::Acknowledged(id(2)));
         machine.on(Event::Lost { closed: true });
-        machine.on(Event::Connected([4, 1, 1]));
-        machine.on(Event::Read(Stream::Event, Vec::new()));
+        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
+        machine.on(Event::Read(Shelf::Event, Vec::new()));
         let left = [sealed(1..=1), sealed(3..=4)].concat();
-        let actions = machine.on(Event::Read(Stream::Data, left));
+        let actions = machine.on(Event::Read(Shelf::Data, left));
         assert_eq!(words(&actions)[..3], ["send data 1", "send data 3", "send data 4"]);
     }
 
     #[test]
     fn large_batches_that_come_fewer_at_a_time_are_all_asked_for() {
         let mut machine = Machine::default();
-        machine.on(Event::Connected([3, 0, 0]));
-        let actions = machine.on(Event::Read(Stream::Data, sealed(1..=1)));
+        machine.on(Event::Connected([3, 0, 0, 0, 0, 0]));
+        let actions = machine.on(Event::Read(Shelf::Data, sealed(1..=1)));
         assert_eq!(words(&actions), ["send data 1", "read data after 1"]);
-        let actions = machine.on(Event::Read(Stream::Data, sealed(2..=3)));
+        let actions = machine.on(Event::Read(Shelf::Data, sealed(2..=3)));
         assert_eq!(words(&actions), ["send data 2", "send data 3"]);
         // The newest ones may have been dropped by quota: an empty answer is the end, too.
-        let actions = machine.on(Event::Newest([5, 0, 0]));
+        let actions = machine.on(Event::Newest([5, 0, 0, 0, 0, 0]));
         assert_eq!(words(&actions), ["read data after 3"]);
-        assert!(machine.on(Event::Read(Stream::Data, Vec::new())).is_empty());
+        assert!(machine.on(Event::Read(Shelf::Data, Vec::new())).is_empty());
     }
 
     #[test]
     fn an_answer_that_nobody_waits_for_is_not_sent() {
         let mut machine = Machine::default();
-        machine.on(Event::Connected([4, 1, 1]));
+        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
         machine.on(Event::Lost { closed: true });
-        assert!(machine.on(Event::Read(Stream::Event, sealed(1..=2))).is_empty());
-        assert!(machine.on(Event::Newest([9, 9, 9])).is_empty());
+        assert!(machine.on(Event::Read(Shelf::Event, sealed(1..=2))).is_empty());
+        assert!(machine.on(Event::Newest([9, 9, 9, 0, 0, 0])).is_empty());
     }
 
     #[test]
     fn a_store_that_cannot_answer_is_asked_again_when_there_is_news() {
         let mut machine = Machine::default();
-        machine.on(Event::Connected([4, 1, 1]));
-        machine.on(Event::Read(Stream::Event, Vec::new()));
-        assert_eq!(words(&machine.on(Event::Unread(Stream::Data))), ["read self after 0"]);
-        assert!(machine.on(Event::Read(Stream::Own, Vec::new())).is_empty());
-        let again = machine.on(Event::Newest([3, 0, 0]));
+        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
+        machine.on(Event::Read(Shelf::Event, Vec::new()));
+        assert_eq!(words(&machine.on(Event::Unread(Shelf::Data))), ["read self after 0"]);
+        assert!(machine.on(Event::Read(Shelf::Own, Vec::new())).is_empty());
+        let again = machine.on(Event::Newest([3, 0, 0, 0, 0, 0]));
         assert_eq!(words(&again), ["read data after 0"]);
     }
 
@@ -420,16 +427,19 @@ mod tests {
         assert_eq!(machine.suspect(), None);
         assert_eq!(words(&actions), ["free data 1", "read self after 0"]);
         // What stood behind it goes out at full width again.
-        let actions = machine.on(Event::Read(Stream::Own, Vec::new()));
-        assert_eq!(actions, [read(Stream::Data, 1)]);
+        let actions = machine.on(Event::Read(Shelf::Own, Vec::new()));
+        assert_eq!(actions, [read(Shelf::Data, 1)]);
     }
 
     /// Connects a machine that sends one batch at a time, with data batch 1 on its way as packet 1.
     fn connect_carefully(machine: &mut Machine) {
-        assert_eq!(words(&machine.on(Event::Connected([4, 1, 1]))), ["read event after 0"]);
-        let actions = machine.on(Event::Read(Stream::Event, Vec::new()));
-        assert_eq!(actions, [Action::Read { stream: Stream::Data, after: 0, count: 1 }]);
-        let actions = machine.on(Event::Read(Stream::Data, sealed(1..=1)));
+        assert_eq!(
+            words(&machine.on(Event::Connected([4, 1, 1, 0, 0, 0]))),
+            ["read event after 0"]
+        );
+        let actions = machine.on(Event::Read(Shelf::Event, Vec::new()));
+        assert_eq!(actions, [Action::Read { stream: Shelf::Data, after: 0, count: 1 }]);
+        let actions = machine.on(Event::Read(Shelf::Data, sealed(1..=1)));
         assert_eq!(words(&actions), ["send data 1"]);
         assert!(machine.on(Event::Sent(id(1))).is_empty());
     }

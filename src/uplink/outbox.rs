@@ -6,7 +6,8 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::reading::{Stream, UnixMillis};
+use crate::reading::UnixMillis;
+use crate::store::Shelf;
 
 /// A batch as the uplink sees it. Its bytes are the bytes on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct Sealed {
 pub struct Standing {
     /// Unix seconds when the store was created.
     pub epoch: u64,
-    /// In the order of [`Stream::ALL`].
-    pub streams: [Waiting; 3],
+    /// In the order of [`Shelf::ALL`].
+    pub streams: [Waiting; Shelf::COUNT],
 }
 
 /// What waits in one stream.
@@ -54,13 +55,13 @@ pub trait Outbox: Send + Sync {
     /// none.
     fn next(
         &self,
-        stream: Stream,
+        stream: Shelf,
         after: u64,
         count: usize,
     ) -> impl Future<Output = Result<Vec<Sealed>, Unreadable>> + Send;
 
     /// Frees a batch. One that is not held any more is no error.
-    fn acknowledge(&self, stream: Stream, seq: u64);
+    fn acknowledge(&self, stream: Shelf, seq: u64);
 
     /// Returns what waits.
     fn standing(&self) -> Standing;

@@ -3,8 +3,7 @@
 use tokio::sync::watch;
 
 use super::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
-use crate::reading::Stream;
-use crate::store::{Batch, Store};
+use crate::store::{Batch, Shelf, Store};
 
 impl From<Batch> for Sealed {
     fn from(batch: Batch) -> Self {
@@ -19,7 +18,7 @@ impl Outbox for Store {
 
     async fn next(
         &self,
-        stream: Stream,
+        stream: Shelf,
         after: u64,
         count: usize,
     ) -> Result<Vec<Sealed>, Unreadable> {
@@ -29,20 +28,20 @@ impl Outbox for Store {
         }
     }
 
-    fn acknowledge(&self, stream: Stream, seq: u64) {
+    fn acknowledge(&self, stream: Shelf, seq: u64) {
         Self::acknowledge(self, stream, seq);
     }
 
     fn standing(&self) -> Standing {
         let status = self.status();
         let waiting = |stream| {
-            let stream = status.stream(stream);
+            let stream = status.shelf(stream);
             Waiting {
                 newest: stream.seq_next.saturating_sub(1),
                 lo: stream.lo,
                 oldest: stream.oldest,
             }
         };
-        Standing { epoch: status.epoch, streams: Stream::ALL.map(waiting) }
+        Standing { epoch: status.epoch, streams: Shelf::ALL.map(waiting) }
     }
 }

@@ -16,6 +16,7 @@ use crate::backoff::Backoff;
 use crate::events::broker as say;
 use crate::limits;
 use crate::mqtt::{Incoming, PacketId, Session, SessionError};
+use crate::store::Shelf;
 
 /// Why a connection ended.
 pub(super) enum End {
@@ -165,7 +166,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
                 }
             }
             Action::Send(stream, batch) => {
-                let topic = &self.uplink.topics.streams[stream as usize];
+                let topic = &self.uplink.topics.streams[stream.stream() as usize];
                 let id = self.session.publish(topic, batch.payload, false).await?;
                 self.progress = Instant::now();
                 Ok(Some(Event::Sent(id)))
@@ -217,7 +218,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
         self.machine.on(Event::Newest(newest))
     }
 
-    fn newest(&self) -> [u64; 3] {
+    fn newest(&self) -> [u64; Shelf::COUNT] {
         self.uplink.outbox.standing().streams.map(|stream| stream.newest)
     }
 

@@ -17,15 +17,16 @@ use crate::events::Weight;
 use crate::limits;
 use crate::mqtt::script::{self, Peer};
 use crate::reading::{PointInfo, UnixMillis};
+use crate::store::Shelf;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
 /// The other outbox.
 #[derive(Default)]
 struct List {
-    held: Mutex<BTreeMap<(Stream, u64), Sealed>>,
-    newest: Mutex<[u64; 3]>,
-    freed: Mutex<Vec<(Stream, u64)>>,
+    held: Mutex<BTreeMap<(Shelf, u64), Sealed>>,
+    newest: Mutex<[u64; Shelf::COUNT]>,
+    freed: Mutex<Vec<(Shelf, u64)>>,
     sealed: watch::Sender<u64>,
     broken: AtomicBool,
     slow: AtomicBool,
@@ -33,11 +34,11 @@ struct List {
 
 impl List {
     /// Seals `count` batches of `stream` with payloads of 1,000 bytes that name them.
-    fn seal(&self, stream: Stream, count: u64) {
+    fn seal(&self, stream: Shelf, count: u64) {
         self.seal_of(1000, stream, count);
     }
 
-    fn seal_of(&self, bytes: usize, stream: Stream, count: u64) {
+    fn seal_of(&self, bytes: usize, stream: Shelf, count: u64) {
         for _ in 0..count {
             let mut newest = self.newest.lock().unwrap();
             newest[stream as usize] += 1;
@@ -49,7 +50,7 @@ impl List {
         self.sealed.send_modify(|n| *n += 1);
     }
 
-    fn freed(&self) -> Vec<(Stream, u64)> {
+    fn freed(&self) -> Vec<(Shelf, u64)> {
         self.freed.lock().unwrap().clone()
     }
 
@@ -67,7 +68,7 @@ impl Outbox for Arc<List> {
 
     async fn next(
         &self,
-        stream: Stream,
+        stream: Shelf,
         after: u64,
         count: usize,
     ) -> Result<Vec<Sealed>, Unreadable> {
@@ -82,14 +83,14 @@ impl Outbox for Arc<List> {
         Ok(range.take(count).map(|(_, batch)| batch.clone()).collect())
     }
 
-    fn acknowledge(&self, stream: Stream, seq: u64) {
+    fn acknowledge(&self, stream: Shelf, seq: u64) {
         self.held.lock().unwrap().remove(&(stream, seq));
         self.freed.lock().unwrap().push((stream, seq));
     }
 
     fn standing(&self) -> Standing {
         let (held, newest) = (self.held.lock().unwrap(), self.newest.lock().unwrap());
-        let streams = Stream::ALL.map(|stream| {
+        let streams = Shelf::ALL.map(|stream| {
             let first = held.keys().find(|(s, _)| *s == stream);
             let newest = newest[stream as usize];
             Waiting {
@@ -259,15 +260,15 @@ fn name(publish: &Publish) -> String {
     name
 }
 
-fn data(seqs: impl IntoIterator<Item = u64>) -> Vec<(Stream, u64)> {
-    seqs.into_iter().map(|seq| (Stream::Data, seq)).collect()
+fn data(seqs: impl IntoIterator<Item = u64>) -> Vec<(Shelf, u64)> {
+    seqs.into_iter().map(|seq| (Shelf::Data, seq)).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn batches_go_out_in_order_and_are_freed_by_their_own_puback() {
     let outbox = run(async |world| {
-        world.outbox.seal(Stream::Data, 3);
-        world.outbox.seal(Stream::Event, 1);
+        world.outbox.seal(Shelf::Data, 3);
+        world.outbox.seal(Shelf::Event, 1);
         let mut peer = world.accept().await;
         let mut got = Vec::new();
         for _ in 0..4 {
@@ -285,7 +286,7 @@ async fn batches_go_out_in_order_and_are_freed_by_their_own_puback() {
         peer.puback(got[2].pkid).await;
         world.outbox.until_empty().await;
         // What is sealed later goes out without being asked for.
-        world.outbox.seal(Stream::Data, 1);
+        world.outbox.seal(Shelf::Data, 1);
         let fourth = batch(&mut peer).await.unwrap();
         peer.puback(fourth.pkid).await;
         world.outbox.until_empty().await;
@@ -293,20 +294,15 @@ async fn batches_go_out_in_order_and_are_freed_by_their_own_puback() {
         assert_eq!((link.connected, link.batches, link.readings), (true, 5, 50));
     })
     .await;
-    let expected = [
-        (Stream::Data, 3),
-        (Stream::Data, 1),
-        (Stream::Event, 1),
-        (Stream::Data, 2),
-        (Stream::Data, 4),
-    ];
+    let expected =
+        [(Shelf::Data, 3), (Shelf::Data, 1), (Shelf::Event, 1), (Shelf::Data, 2), (Shelf::Data, 4)];
     assert_eq!(outbox.freed(), expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_for_an_earlier_connection_free_nothing() {
     let outbox = run(async |world| {
-        world.outbox.seal(Stream::Data, 4);
+        world.outbox.seal(Shelf::Data, 4);
         let mut peer = world.accept().await;
         let mut old = Vec::new();
         for _ in 0..4 {
@@ -339,8 +335,8 @@ async fn acknowledgements_for_an_earlier_connection_free_nothing() {
 async fn twenty_forced_disconnects_lose_nothing_and_keep_the_order() {
     let outbox = run(async |world| {
         // Two and a half fit the pipe, so a broker that stops reading stops in the middle of one.
-        world.outbox.seal_of(25_000, Stream::Data, 60);
-        world.outbox.seal(Stream::Own, 5);
+        world.outbox.seal_of(25_000, Shelf::Data, 60);
+        world.outbox.seal(Shelf::Own, 5);
         for round in 0..20_u64 {
             let mut peer = world.accept().await;
             let mut last = BTreeMap::new();
@@ -365,7 +361,7 @@ async fn twenty_forced_disconnects_lose_nothing_and_keep_the_order() {
     .await;
     let mut freed = outbox.freed();
     freed.sort_unstable();
-    let own = (1..=5).map(|seq| (Stream::Own, seq));
+    let own = (1..=5).map(|seq| (Shelf::Own, seq));
     let expected: Vec<_> = data(1..=60).into_iter().chain(own).collect();
     assert_eq!(freed, expected, "each freed once");
 }
@@ -404,7 +400,7 @@ async fn a_broker_that_is_away_is_dialled_with_growing_pauses() {
         let dialled = world.dialled.load(Ordering::Relaxed);
         assert!((120..=600).contains(&dialled), "dialled {dialled} times in an hour");
         assert_eq!(world.standing(), ["FG-U01"]);
-        world.outbox.seal(Stream::Data, 2);
+        world.outbox.seal(Shelf::Data, 2);
         world.down.store(false, Ordering::Relaxed);
         let mut peer = world.accept().await;
         let _ = timeout(Duration::from_secs(15), acknowledge_all(&mut peer)).await;
@@ -426,7 +422,7 @@ async fn noise_and_lies_end_the_connection_and_nothing_else() {
         &[0x50, 2, 0, 3],
     ];
     let outbox = run(async |world| {
-        world.outbox.seal(Stream::Data, 2);
+        world.outbox.seal(Shelf::Data, 2);
         for lie in lies {
             let mut peer = world.accept().await;
             batch(&mut peer).await.unwrap();
@@ -447,7 +443,7 @@ async fn noise_and_lies_end_the_connection_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_acknowledges_nothing_is_given_up_and_dialled_again() {
     let outbox = run(async |world| {
-        world.outbox.seal(Stream::Data, 2);
+        world.outbox.seal(Shelf::Data, 2);
         let mut peer = world.accept().await;
         // It answers pings and reads on; only acknowledgements do not come.
         while batch(&mut peer).await.is_some() {}
@@ -481,7 +477,7 @@ async fn a_broker_that_acknowledges_nothing_is_given_up_and_dialled_again() {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_stalls_after_its_login_is_given_up() {
     let outbox = run(async |world| {
-        world.outbox.seal_of(25_000, Stream::Data, 100);
+        world.outbox.seal_of(25_000, Shelf::Data, 100);
         let stalled = world.accept().await;
         let mut peer = world.accept().await;
         let text = world.events.standing()[0].notice.to_string();
@@ -497,7 +493,7 @@ async fn a_broker_that_stalls_after_its_login_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_the_broker_hangs_up_on_is_kept_and_told_and_does_not_spin() {
     let outbox = run(async |world| {
-        world.outbox.seal(Stream::Data, 4);
+        world.outbox.seal(Shelf::Data, 4);
         let mut connections = 0_u32;
         let hour = async {
             loop {
@@ -534,7 +530,7 @@ async fn a_flapping_link_is_one_condition_with_a_count() {
     run(async |world| {
         for _ in 0..30 {
             let mut peer = world.accept().await;
-            world.outbox.seal(Stream::Data, 1);
+            world.outbox.seal(Shelf::Data, 1);
             let publish = batch(&mut peer).await.unwrap();
             peer.puback(publish.pkid).await;
             world.outbox.until_empty().await;
@@ -550,7 +546,7 @@ async fn a_flapping_link_is_one_condition_with_a_count() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_answer_is_asked_again() {
     let outbox = run(async |world| {
-        world.outbox.seal(Stream::Data, 2);
+        world.outbox.seal(Shelf::Data, 2);
         world.outbox.broken.store(true, Ordering::Relaxed);
         let mut peer = world.accept().await;
         let quiet = timeout(Duration::from_secs(30), batch(&mut peer)).await;
@@ -567,7 +563,7 @@ async fn a_slow_link_is_not_taken_for_a_dead_one() {
     let begin = Instant::now();
     let outbox = run_on(true, async |world| {
         // Two minutes each, four keep-alives.
-        world.outbox.seal_of(600_000, Stream::Data, 3);
+        world.outbox.seal_of(600_000, Shelf::Data, 3);
         let mut peer = world.accept().await;
         let rest = async { tokio::join!(world.outbox.until_empty(), acknowledge_all(&mut peer)) };
         let _ = timeout(Duration::from_secs(1200), rest).await;
@@ -582,7 +578,7 @@ async fn a_slow_link_is_not_taken_for_a_dead_one() {
 async fn a_store_that_takes_minutes_does_not_cost_the_connection() {
     let outbox = run(async |world| {
         world.outbox.slow.store(true, Ordering::Relaxed);
-        world.outbox.seal(Stream::Data, 2);
+        world.outbox.seal(Shelf::Data, 2);
         let mut peer = world.accept().await;
         let rest = async { tokio::join!(world.outbox.until_empty(), acknowledge_all(&mut peer)) };
         let _ = timeout(Duration::from_secs(600), rest).await;
@@ -611,7 +607,7 @@ async fn publish_of(peer: &mut Peer, leaf: &str) -> serde_json::Value {
 #[tokio::test(start_paused = true)]
 async fn status_and_meta_are_told_on_connect_and_when_they_have_news() {
     run(async |world| {
-        world.outbox.seal(Stream::Data, 3);
+        world.outbox.seal(Shelf::Data, 3);
         let info = PointInfo { src: Some("holding 8".into()), ..PointInfo::new("m", "t", "Cel") };
         world.points.intern(info).unwrap();
         let mut peer = world.peers.recv().await.unwrap();

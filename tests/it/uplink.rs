@@ -16,7 +16,7 @@ use fieldgate::mqtt::{
 };
 use fieldgate::reading::{Group, PointId, PointInfo, Points, Sample, Stream, UnixMillis, Value};
 use fieldgate::secret::Secret;
-use fieldgate::store::{self, Store, settings::Seal};
+use fieldgate::store::{self, Shelf, Store, settings::Seal};
 use fieldgate::uplink::{
     LinkState, Outbox, Sealed, Standing, Unreadable, Uplink, Waiting, settings::Uplink as Settings,
 };
@@ -74,11 +74,11 @@ impl Outbox for Held {
 
     async fn next(
         &self,
-        stream: Stream,
+        stream: Shelf,
         after: u64,
         count: usize,
     ) -> Result<Vec<Sealed>, Unreadable> {
-        if stream != Stream::Data {
+        if stream != Shelf::Data {
             return Ok(Vec::new());
         }
         Ok(self
@@ -92,7 +92,7 @@ impl Outbox for Held {
             .collect())
     }
 
-    fn acknowledge(&self, _: Stream, seq: u64) {
+    fn acknowledge(&self, _: Shelf, seq: u64) {
         self.0.held.lock().unwrap().remove(&seq);
         self.0.freed.lock().unwrap().push(seq);
     }
@@ -102,7 +102,7 @@ impl Outbox for Held {
         let lo = self.0.held.lock().unwrap().keys().next().copied().unwrap_or(newest + 1);
         let none = Waiting { newest: 0, lo: 1, oldest: None };
         let data = Waiting { newest, lo, oldest: (lo <= newest).then_some(UnixMillis(0)) };
-        Standing { epoch: 1_700_000_000, streams: [data, none, none] }
+        Standing { epoch: 1_700_000_000, streams: [data, none, none, none, none, none] }
     }
 }
 
