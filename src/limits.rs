@@ -174,6 +174,29 @@ pub const STATUS_TIME_MAX: Duration = Duration::from_secs(60);
 /// [`MQTT_GOODBYE_TIME_MAX`] it fits [`SHUTDOWN_TIME_MAX`].
 pub const UPLINK_GOODBYE_TIME_MAX: Duration = Duration::from_secs(3);
 
+// The fleet simulator.
+
+/// Batches that a simulated gateway holds while its broker is away; then the oldest are dropped and
+/// counted, as by a quota. At a batch in 10 s they last 2.7 hours, and take 24 bytes each.
+pub const SIMULATE_BATCHES_HELD_MAX: usize = 1000;
+
+/// Batches in flight on a connection that simulated gateways share: with 64 KiB each, 64 MiB that
+/// a broker may hold for it.
+pub const SIMULATE_IN_FLIGHT_MAX: usize = 1024;
+
+/// Pause between the first connections of a simulated fleet: 1,000 a second, which one core of a
+/// broker takes.
+pub const SIMULATE_DIAL_PAUSE: Duration = Duration::from_millis(1);
+
+/// Open files that a simulation needs beside its connections.
+pub const SIMULATE_SPARE_FILES: u32 = 32;
+
+/// Between two lines of a simulation's progress.
+pub const SIMULATE_PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// Waiting for what is in flight at the end of a simulation.
+pub const SIMULATE_DRAIN_TIME_MAX: Duration = Duration::from_secs(60);
+
 // Serial lines.
 
 /// Longest serial frame, bytes; longer ones are noise or a missing end mark and are dropped whole.

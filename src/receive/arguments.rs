@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use super::address;
 use super::progress::Shown;
+use super::simulate::Simulate;
 use crate::error::{Exit, Fatal};
 use crate::mqtt::{Broker, Login, Tls};
 use crate::secret::Secret;
@@ -14,6 +15,7 @@ use crate::secret::Secret;
 /// Receives what gateways send and stores every batch once.
 #[derive(Debug, Parser)]
 #[command(name = "fieldgate-receive", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   fieldgate-receive --from mqtt://localhost --to ndjson
   fieldgate-receive --from mqtts://collector@mqtt.example.org --password-file pw --to postgres://db/plant --init
@@ -21,6 +23,8 @@ use crate::secret::Secret;
 Any number of receivers share the work: give each its own --client-id.
 Exit codes:  0 done, 2 wrong usage, 3 could not reach, 70 broken, 78 misconfigured")]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
     /// Broker: mqtt[s]://[user[:password]@]host[:port]
     #[arg(long, value_name = "URL")]
     pub(super) from: Option<String>,
@@ -61,6 +65,12 @@ pub(super) struct Arguments {
     /// Progress and totals as JSON lines on standard error
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What it does instead of receiving.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Simulate(Simulate),
 }
 
 /// How readings lie in PostgreSQL.

@@ -19,6 +19,7 @@ mod intake;
 mod ndjson;
 mod progress;
 mod rejects;
+mod simulate;
 pub mod sink;
 mod slice;
 pub mod totals;
@@ -33,7 +34,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use self::arguments::{Arguments, Target};
+use self::arguments::{Arguments, Command, Target};
 use self::intake::Receiver;
 use self::rejects::Rejects;
 use self::sink::Sink;
@@ -62,7 +63,12 @@ fn run(arguments: &Arguments) -> Result<Exit, Fatal> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Fatal::new(Exit::Broken, say::system("no event queue", e.kind()).to_string())
         })?;
-    let ended = runtime.block_on(receive(arguments));
+    let ended = runtime.block_on(async {
+        match &arguments.command {
+            Some(Command::Simulate(simulate)) => simulate.run(stop_on_signals()?).await,
+            None => receive(arguments).await,
+        }
+    });
     // A name that is being looked up cannot be called back.
     runtime.shutdown_background();
     ended
