@@ -14,6 +14,7 @@ mod power;
 mod reference;
 mod river;
 mod serial;
+mod simulate;
 mod store;
 mod uplink;
 mod vectors;

@@ -75,7 +75,7 @@ impl Simulate {
     /// Resolves `--to`; each connection adds its client identifier and will.
     pub(super) fn broker(&self) -> Result<Broker, Fatal> {
         let url = address::broker(&self.to).map_err(|why| usage(&format!("--to: {why}")))?;
-        let password = Secret::Typed(url.password.unwrap_or_default());
+        let password = Secret::Typed(url.password.unwrap_or_default().into());
         Ok(Broker {
             host: url.host,
             port: url.port,

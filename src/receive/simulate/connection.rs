@@ -155,8 +155,7 @@ impl Connection {
 
     /// As many as a gateway may have in flight, for each of them.
     fn window(&self) -> usize {
-        (limits::BATCHES_IN_FLIGHT_MAX * self.gateways.len())
-            .min(limits::SIMULATE_IN_FLIGHT_MAX)
+        (limits::BATCHES_IN_FLIGHT_MAX * self.gateways.len()).min(limits::SIMULATE_IN_FLIGHT_MAX)
     }
 
     fn acknowledged(&mut self, id: PacketId) {
