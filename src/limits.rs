@@ -107,6 +107,14 @@ pub const LOCK_FILE_BYTES_MAX: u64 = 128;
 /// about 2 KB a device: this fits a network of 2,000.
 pub const MQTT_PACKET_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How long an MQTT 5 broker is asked to keep a session that is meant to outlive its connection,
+/// seconds: a receiver that is repaired over a long weekend finds what was published meanwhile.
+pub const MQTT_SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
+
+/// Messages that an MQTT 5 broker may send before the first is acknowledged. A receiver gathers
+/// what it commits at once from them; brokers allow 20 to some thousands themselves.
+pub const MQTT_RECEIVE_MAX: u16 = 1000;
+
 /// Waiting for a broker to take a TCP connection, finish TLS and answer CONNECT.
 pub const MQTT_CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 

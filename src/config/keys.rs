@@ -225,6 +225,12 @@ pub const ZIGBEE: Keys = &[
     or("base", Text, "zigbee2mqtt", "its base topic"),
     must("rename", Words, "IEEE address or friendly name to the device name used here"),
     must("points", Texts, "points to take; default: all the definitions describe"),
+    or(
+        "version",
+        Choice(&["3.1.1", "5"]),
+        "3.1.1",
+        "MQTT version; a broker of 5 says why it refuses",
+    ),
     must("auth", Table(AUTH), "user and password, or client certificate and key"),
     must("ca", File, "PEM file with the CAs to trust; default: the system's"),
 ];
@@ -274,6 +280,12 @@ pub const BUFFER: Keys = &[
 pub const UPLINK: Keys = &[
     or("preset", Choice(&["mqtt"]), "mqtt", "kind of receiver"),
     must("url", Text, "mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"),
+    or(
+        "version",
+        Choice(&["3.1.1", "5"]),
+        "3.1.1",
+        "MQTT version; a broker of 5 says why it refuses",
+    ),
     must("auth", Table(AUTH), "user and password, or client certificate and key"),
     must("ca", File, "PEM file with the CAs to trust; default: the system's"),
     or(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::batch::Coding;
 use crate::events::config as codes;
-use crate::mqtt::{Broker, Login, Tls};
+use crate::mqtt::{Broker, Login, Tls, Version};
 use crate::sources::coap::settings::{Client, Format, Listener, Mode};
 use crate::sources::zigbee2mqtt::settings::Bridge;
 use crate::store::settings::Seal;
@@ -308,7 +308,20 @@ fn broker(table: &Table<'_>, url: BrokerUrl, client_id: String, keep_alive: Dura
     {
         warn_of_file(table, auth_place, why.to_string());
     }
-    Broker { host: url.host, port: url.port, tls, client_id, login, keep_alive, will: None }
+    let version = match table.choice("version") {
+        Some("5") => Version::V5,
+        _ => Version::V311,
+    };
+    Broker {
+        host: url.host,
+        port: url.port,
+        version,
+        tls,
+        client_id,
+        login,
+        keep_alive,
+        will: None,
+    }
 }
 
 /// Warns of a secret or certificate that a connection would not find. It may come later, and the

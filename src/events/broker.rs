@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{Code, Events, Notice, rounded};
 use crate::limits;
-use crate::mqtt::{Broker, ConnectError, Rejection, SessionError, Step, TlsFault};
+use crate::mqtt::{
+    Broker, ConnectError, Reason, Rejection, SessionError, Step, TlsFault, Told, Version,
+};
 
 /// This room's codes.
 pub const CODES: &[&Code] = &[
@@ -150,7 +152,8 @@ pub fn not_connected(subject: &str, broker: &Broker, error: &ConnectError) -> No
         )
         .try_next("fieldgate check"),
         ConnectError::Tls(fault) => tls_failed(subject, &at, fault),
-        ConnectError::Rejected(rejection) => login_refused(subject, broker, *rejection),
+        ConnectError::Rejected(rejection, told) => login_refused(subject, broker, *rejection, told),
+        ConnectError::Unfit(why) => unfit(subject, &at, why),
         _ => not_reached(subject, &at, broker.tls.is_some(), error),
     }
 }
@@ -196,7 +199,7 @@ fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Noti
     }
 }
 
-fn login_refused(subject: &str, broker: &Broker, rejection: Rejection) -> Notice {
+fn login_refused(subject: &str, broker: &Broker, rejection: Rejection, told: &Told) -> Notice {
     let at = format!("{}:{}", broker.host, broker.port);
     let who = match &broker.login {
         Some(login) => format!("user {}, client id {}", login.user, broker.client_id),
@@ -205,7 +208,7 @@ fn login_refused(subject: &str, broker: &Broker, rejection: Rejection) -> Notice
     let notice = Notice::error(
         &LOGIN_REFUSED,
         subject,
-        format!("is refused by the broker {at}: {rejection}"),
+        format!("is refused by the broker {at}: {rejection}{told}"),
     )
     .seen(format!("Logged in as: {who}."));
     let notice = match rejection {
@@ -220,9 +223,29 @@ fn login_refused(subject: &str, broker: &Broker, rejection: Rejection) -> Notice
             notice.likely("the broker allows other client identifiers only; ours is gateway.name")
         }
         Rejection::Unavailable => notice.likely("the broker is starting or overloaded"),
-        Rejection::Version => notice.likely("the broker speaks MQTT 5 only or 3.1 only"),
+        Rejection::Version(Version::V311) => {
+            notice.likely("the broker speaks MQTT 5 only: version = \"5\"")
+        }
+        Rejection::Version(Version::V5) => {
+            notice.likely("the broker speaks MQTT 3.1.1 only: version = \"3.1.1\"")
+        }
+        Rejection::Other(Reason::NO_RETAIN) => notice.likely(
+            "the broker keeps no retained messages, and the last will asks for it: choose its preset",
+        ),
+        Rejection::Other(_) if told.elsewhere.is_some() => {
+            notice.likely("the broker has moved, or shares its load: put the named one into url")
+        }
+        Rejection::Other(_) => notice.likely("the broker's operator limits its clients"),
     };
     notice.try_next("fieldgate config show")
+}
+
+fn unfit(subject: &str, at: &str, why: &str) -> Notice {
+    let found = format!("cannot use the broker {at}: {why}");
+    Notice::error(&LOGIN_REFUSED, subject, found)
+        .seen("The login itself was accepted.")
+        .likely("the broker's operator limits it to less than MQTT has")
+        .try_next("fieldgate config show")
 }
 
 fn tls_failed(subject: &str, at: &str, fault: &TlsFault) -> Notice {
@@ -269,10 +292,10 @@ fn tls_failed(subject: &str, at: &str, fault: &TlsFault) -> Notice {
 pub fn lost(subject: &str, broker: &Broker, error: &SessionError) -> Notice {
     let at = format!("{}:{}", broker.host, broker.port);
     match error {
-        SessionError::Filter(filter) => Notice::error(
+        SessionError::Filter(filter, reason) => Notice::error(
             &SUBSCRIPTION_REFUSED,
             subject,
-            format!("may not subscribe to {filter} at the broker {at}"),
+            format!("may not subscribe to {filter} at the broker {at}: {reason}"),
         )
         .likely("the broker's access list does not allow it")
         .try_next("fieldgate config show"),

@@ -5,8 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rumqttc::mqttbytes;
-
+use super::codec::CodecError;
+use super::packet::ConnAck;
+use super::reason::{Reason, Told};
+use super::settings::Version;
 use super::tls::TlsFault;
 use crate::limits;
 
@@ -49,27 +51,30 @@ pub enum ConnectError {
     /// TLS failed.
     Tls(TlsFault),
     /// The broker answered CONNECT with a refusal.
-    Rejected(Rejection),
+    Rejected(Rejection, Told),
+    /// It accepts the login and lacks what an uplink needs; as a sentence part.
+    Unfit(&'static str),
     /// The broker closed the connection instead of answering.
     Closed(Step),
-    /// What answered does not speak MQTT 3.1.1.
+    /// What answered does not speak MQTT.
     Violation(String),
 }
 
-/// The refusals of CONNACK (MQTT 3.1.1, section 3.2.2.3).
+/// The refusals of CONNACK (MQTT 3.1.1, section 3.2.2.3; MQTT 5, section 3.2.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Rejection {
-    /// 0x01: it does not speak MQTT 3.1.1.
-    Version = 1,
-    /// 0x02: it does not allow this client identifier.
-    Identifier = 2,
-    /// 0x03: the MQTT service is not available.
-    Unavailable = 3,
-    /// 0x04: the user name or password is wrong.
-    BadLogin = 4,
-    /// 0x05: this client is not authorised to connect.
-    NotAuthorised = 5,
+    /// It does not speak this version of MQTT.
+    Version(Version),
+    /// It does not allow this client identifier.
+    Identifier,
+    /// The MQTT service is not available, or busy.
+    Unavailable,
+    /// The user name or password is wrong.
+    BadLogin,
+    /// This client is not authorised to connect.
+    NotAuthorised,
+    /// Another reason; only MQTT 5 has them.
+    Other(Reason),
 }
 
 /// Why a session ended, or why it refused a request. After any but [`SessionError::TooLarge`],
@@ -82,9 +87,14 @@ pub enum SessionError {
     Silent(Duration),
     /// The broker took no bytes for [`limits::MQTT_WRITE_TIME_MAX`].
     Stalled,
+    /// As many publishes as the broker allows were in flight, and it acknowledged none of them for
+    /// [`limits::MQTT_WRITE_TIME_MAX`].
+    Full(u16),
+    /// The broker ended the session and said why (MQTT 5, section 3.14).
+    Ended(Reason, Told),
     /// The broker did not answer a SUBSCRIBE in [`limits::MQTT_CONNECT_TIME_MAX`].
     Unanswered,
-    /// The broker sent what MQTT 3.1.1 does not allow.
+    /// The broker sent what MQTT does not allow.
     Violation(String),
     /// TLS broke; a refused client certificate is told as late as here.
     Tls(TlsFault),
@@ -98,12 +108,26 @@ pub enum SessionError {
     /// The topic is empty, longer than 65,535 bytes or has a wildcard; nothing was written.
     Topic(String),
     /// The broker refuses this subscription.
-    Filter(String),
+    Filter(String, Reason),
     /// All 65,535 packet identifiers are in flight.
     NoPacketId,
 }
 
 impl ConnectError {
+    /// Takes a CONNACK that refuses.
+    pub(super) fn rejected(version: Version, answer: ConnAck) -> Self {
+        let rejection = match answer.code {
+            // A broker that does not know our version answers in its own.
+            0x01 | 0x84 => Rejection::Version(version),
+            0x02 | 0x85 => Rejection::Identifier,
+            0x03 | 0x88 | 0x89 => Rejection::Unavailable,
+            0x04 | 0x86 => Rejection::BadLogin,
+            0x05 | 0x87 => Rejection::NotAuthorised,
+            code => Rejection::Other(Reason::new(code)),
+        };
+        Self::Rejected(rejection, answer.told)
+    }
+
     /// Takes what reading or writing failed with, inside the TLS handshake.
     pub(super) fn from_io(error: &io::Error, step: Step) -> Self {
         match TlsFault::of(error) {
@@ -115,16 +139,25 @@ impl ConnectError {
 
 impl SessionError {
     /// Takes what the codec or the wire below it failed with.
-    pub(super) fn from_codec(error: mqttbytes::Error) -> Self {
+    pub(super) fn from_codec(error: CodecError) -> Self {
         match error {
-            mqttbytes::Error::Io(e) => Self::from_io(&e),
-            mqttbytes::Error::PayloadSizeLimitExceeded(bytes) => {
+            CodecError::Io(e) => Self::from_io(&e),
+            CodecError::TooLong(bytes) => {
                 Self::Violation(format!("a packet of {bytes} bytes, more than is read here"))
             }
-            mqttbytes::Error::OutgoingPacketTooLarge { pkt_size, max } => {
-                Self::TooLarge { bytes: pkt_size, bytes_max: max }
-            }
-            other => Self::Violation(format!("bytes that are not MQTT 3.1.1 ({other})")),
+            CodecError::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
+            CodecError::Malformed(what) => Self::Violation(what.to_owned()),
+        }
+    }
+
+    /// Returns whether the other side ended the session in a way that may be its answer to
+    /// something we published on it.
+    #[must_use]
+    pub fn may_be_about_a_publish(&self) -> bool {
+        match self {
+            Self::Closed(_) => true,
+            Self::Ended(reason, _) => reason.may_be_about_a_publish(),
+            _ => false,
         }
     }
 
@@ -168,13 +201,13 @@ impl fmt::Display for Step {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Version => "it does not speak MQTT 3.1.1",
+            Self::Version(version) => return write!(f, "it does not speak MQTT {version}"),
+            Self::Other(reason) => return reason.fmt(f),
             Self::Identifier => "it does not allow this client identifier",
             Self::Unavailable => "its MQTT service is not available",
             Self::BadLogin => "the user name or password is wrong",
             Self::NotAuthorised => "this client is not authorised",
-        })?;
-        write!(f, " (CONNACK {})", *self as u8)
+        })
     }
 }
 
@@ -191,9 +224,10 @@ impl fmt::Display for ConnectError {
                 limits::MQTT_CONNECT_TIME_MAX.as_secs()
             ),
             Self::Tls(fault) => fault.fmt(f),
-            Self::Rejected(rejection) => write!(f, "the broker refuses: {rejection}"),
+            Self::Rejected(rejection, told) => write!(f, "the broker refuses: {rejection}{told}"),
+            Self::Unfit(why) => f.write_str(why),
             Self::Closed(step) => write!(f, "the broker closed the connection during {step}"),
-            Self::Violation(what) => write!(f, "the answer is not MQTT 3.1.1: {what}"),
+            Self::Violation(what) => write!(f, "the answer is not MQTT: {what}"),
         }
     }
 }
@@ -210,6 +244,14 @@ impl fmt::Display for SessionError {
                 "the broker took no bytes for {} s",
                 limits::MQTT_WRITE_TIME_MAX.as_secs()
             ),
+            Self::Full(count) => write!(
+                f,
+                "the broker allows {count} publishes in flight and acknowledged none for {} s",
+                limits::MQTT_WRITE_TIME_MAX.as_secs()
+            ),
+            Self::Ended(reason, told) => {
+                write!(f, "the broker ended the connection: {reason}{told}")
+            }
             Self::Unanswered => f.write_str("the broker did not answer a subscription"),
             Self::Violation(what) => write!(f, "the broker sent {what}"),
             Self::Tls(fault) => fault.fmt(f),
@@ -217,7 +259,9 @@ impl fmt::Display for SessionError {
                 write!(f, "a packet of {bytes} bytes is over the limit of {bytes_max}")
             }
             Self::Topic(topic) => write!(f, "{topic:?} cannot be published to"),
-            Self::Filter(filter) => write!(f, "the broker refuses the subscription {filter}"),
+            Self::Filter(filter, reason) => {
+                write!(f, "the broker refuses the subscription {filter}: {reason}")
+            }
             Self::NoPacketId => f.write_str("all packet identifiers are in flight"),
         }
     }

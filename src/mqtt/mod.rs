@@ -1,14 +1,22 @@
-//! A session with an MQTT 3.1.1 broker: what the uplink and the zigbee2mqtt source share.
+//! A session with an MQTT broker, 3.1.1 or 5: what uplink, receiver and zigbee2mqtt source share.
 //!
-//! `rumqttc` gives packets and codec; the session is ours, because its event loop cannot say which
-//! publish was acknowledged (ARCHITECTURE.md, decision 2). A session is a value that ends with its
-//! connection; nothing of it is carried to the next. There is no task and no queue behind it: it
-//! moves while its owner awaits it. Dialling again, and when, is its owner's business too.
+//! The session is ours, because the event loops at hand cannot say which publish was acknowledged
+//! (ARCHITECTURE.md, decision 2). A session is a value that ends with its connection; nothing of it
+//! is carried to the next. There is no task and no queue behind it: it moves while its owner awaits
+//! it. Dialling again, and when, is its owner's business too.
+//!
+//! `session` knows no version: `packet` is what both have in common, `codec` and `fields` put it
+//! on the wire, and `reason` has the words for what MQTT 5 can say.
 
+mod codec;
 mod dial;
 mod error;
+mod fields;
 mod ids;
+mod login;
 mod pace;
+mod packet;
+mod reason;
 #[cfg(test)]
 pub mod script;
 mod session;
@@ -20,6 +28,8 @@ mod tls;
 pub use dial::connect;
 pub use error::{ConnectError, Rejection, SessionError, Step};
 pub use ids::PacketId;
+pub use packet::Granted;
+pub use reason::{Outlook, Reason, Told};
 pub use session::{Incoming, Message, Receipt, Session, Wire};
-pub use settings::{Broker, Login, Tls, Will};
+pub use settings::{Broker, Login, Tls, Version, Will};
 pub use tls::TlsFault;

@@ -7,7 +7,7 @@ use rumqttc::{Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publis
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio_util::codec::Framed;
 
-use super::{Broker, ConnectError, Session};
+use super::{Broker, ConnectError, Session, Version};
 
 /// Bytes that the pipe holds in each direction, as a socket would.
 pub const PIPE_BYTES: usize = 64 * 1024;
@@ -20,6 +20,7 @@ pub fn settings() -> Broker {
     Broker {
         host: "broker".to_owned(),
         port: 1883,
+        version: Version::V311,
         tls: None,
         client_id: "gw-1".to_owned(),
         login: None,

@@ -9,21 +9,22 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use rumqttc::{
-    Codec, Connect, ConnectReturnCode, LastWill, Packet, PubAck, Publish, QoS, Subscribe,
-    SubscribeFilter, SubscribeReasonCode,
-};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
-use super::error::{ConnectError, Rejection, SessionError, Step};
+use super::codec::Codec;
+use super::error::{ConnectError, SessionError, Step};
 use super::ids::{PacketId, PacketIds};
-use super::pace::{Pace, seconds};
-use super::settings::Broker;
+use super::login::{Login, TEXT_BYTES_MAX, unfit};
+use super::pace::Pace;
+use super::packet::{Granted, Outgoing, Packet};
+use super::reason::Reason;
+use super::settings::{Broker, Version};
 use crate::limits;
 
 /// What carries the bytes: TCP, TLS, or a pipe in tests.
@@ -35,8 +36,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub struct Session {
     framed: Framed<Box<dyn Wire>, Codec>,
     present: bool,
+    granted: Granted,
     ids: PacketIds,
-    /// Arrived while waiting for a SUBACK.
+    /// Publishes that the broker has not answered yet; SUBSCRIBE is not among them.
+    publishing: usize,
+    /// Arrived while waiting for a SUBACK, or for room to publish.
     kept: VecDeque<Arrived>,
     kept_bytes: usize,
     /// Delivered by the last [`Session::next`], acknowledged by the next.
@@ -50,6 +54,9 @@ pub struct Session {
 pub enum Incoming {
     /// The broker has taken over the publish of this identifier; it is free again.
     Acknowledged(PacketId),
+    /// The broker has refused the publish of this identifier (MQTT 5 only): it is **not**
+    /// delivered. The identifier is free again.
+    Refused(PacketId, Reason),
     /// A message to one of our subscriptions.
     Received(Message),
 }
@@ -69,7 +76,7 @@ pub struct Message {
 
 /// The acknowledgement that a message is owed. It is worth nothing on another session.
 #[derive(Debug, PartialEq)]
-pub struct Receipt(PubAck);
+pub struct Receipt(u16);
 
 /// Something for the owner, and the acknowledgement that the broker waits for.
 struct Arrived {
@@ -77,11 +84,12 @@ struct Arrived {
     owes: Option<Receipt>,
 }
 
-/// Longest text on the wire (MQTT 3.1.1, section 1.5.3).
-const TEXT_BYTES_MAX: usize = 0xFFFF;
-
 /// Remaining length of CONNACK (MQTT 3.1.1, section 3.2.1).
-const CONNACK_REMAINING_BYTES: usize = 2;
+const CONNACK_BYTES: usize = 2;
+
+/// The same with the properties of MQTT 5: five texts of 64 KiB would be allowed, and no broker
+/// has that much to say.
+const CONNACK_5_BYTES_MAX: usize = 8 * 1024;
 
 /// Acknowledgements are gathered while packets wait to be read, up to this many bytes.
 const GATHERED_BYTES_MAX: usize = 8 * 1024;
@@ -96,11 +104,15 @@ impl Session {
         broker: &Broker,
         clean: bool,
     ) -> Result<Self, ConnectError> {
-        let login = login(broker, clean)?;
+        let login = Login::read(broker)?;
         let codec = Codec {
+            version: broker.version,
             // CONNACK first, and nothing longer: noise with a large length is not waited for.
-            max_incoming_size: CONNACK_REMAINING_BYTES,
-            max_outgoing_size: limits::MQTT_PACKET_BYTES_MAX,
+            incoming_bytes_max: match broker.version {
+                Version::V311 => CONNACK_BYTES,
+                Version::V5 => CONNACK_5_BYTES_MAX,
+            },
+            outgoing_bytes_max: limits::MQTT_PACKET_BYTES_MAX,
         };
         let mut framed = Framed::new(wire, codec);
         // The bound on what is buffered is kept here, where a stall is noticed.
@@ -108,7 +120,9 @@ impl Session {
         let mut session = Self {
             framed,
             present: false,
+            granted: Granted::default(),
             ids: PacketIds::after_earlier_connections(),
+            publishing: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
             owed: None,
@@ -116,16 +130,16 @@ impl Session {
             pace: Pace::new(broker.keep_alive),
         };
         let answer = async {
-            session.put(Packet::Connect(login))?;
+            session.put(Outgoing::Connect(login.connect(broker, clean)))?;
             session.packet().await
         };
         match answer.await {
-            Ok(Packet::ConnAck(answer)) if answer.code == ConnectReturnCode::Success => {
-                session.present = answer.session_present;
-                session.framed.codec_mut().max_incoming_size = limits::MQTT_PACKET_BYTES_MAX;
+            Ok(Packet::ConnAck(answer)) if answer.code == 0 => {
+                session.present = answer.present;
+                session.begin(answer.granted)?;
                 Ok(session)
             }
-            Ok(Packet::ConnAck(answer)) => Err(ConnectError::Rejected(rejection(answer.code))),
+            Ok(Packet::ConnAck(answer)) => Err(ConnectError::rejected(broker.version, answer)),
             Ok(other) => Err(ConnectError::Violation(format!("{} first", name(&other)))),
             Err(SessionError::Tls(fault)) => Err(ConnectError::Tls(fault)),
             Err(SessionError::Violation(what)) => Err(ConnectError::Violation(what)),
@@ -134,6 +148,39 @@ impl Session {
             }
             Err(_) => Err(ConnectError::Closed(Step::Login)),
         }
+    }
+
+    /// Takes over what the broker allows.
+    fn begin(&mut self, granted: Granted) -> Result<(), ConnectError> {
+        if let Some(why) = unfit(&granted) {
+            return Err(ConnectError::Unfit(why));
+        }
+        if let Some(seconds) = granted.keep_alive_s.filter(|seconds| *seconds > 0) {
+            self.pace = Pace::new(Duration::from_secs(seconds.into()));
+        }
+        let codec = self.framed.codec_mut();
+        codec.incoming_bytes_max = limits::MQTT_PACKET_BYTES_MAX;
+        if let Some(bytes_max) = granted.packet_bytes_max {
+            let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+            codec.outgoing_bytes_max = codec.outgoing_bytes_max.min(bytes_max);
+        }
+        self.granted = granted;
+        Ok(())
+    }
+
+    /// Returns what the broker allows on this session. It is kept here: a publish waits while
+    /// as many are in flight, one that is too large is refused before anything is sent, and one
+    /// that should be retained goes out unretained where nothing is. A broker that speaks MQTT
+    /// 3.1.1 cannot say anything of it.
+    #[must_use]
+    pub fn limits(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// Returns how many more publishes the broker takes before it has to acknowledge one.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        usize::from(self.granted.in_flight_max).saturating_sub(self.publishing)
     }
 
     /// Returns whether the broker remembered an earlier session of this client.
@@ -158,29 +205,27 @@ impl Session {
             return Ok(());
         }
         if let Some(bad) = filters.iter().find(|f| f.len() > TEXT_BYTES_MAX || f.is_empty()) {
-            return Err(SessionError::Filter(bad.clone()));
+            return Err(SessionError::Filter(bad.clone(), Reason::new(0x8F)));
         }
         let id = self.ids.take().ok_or(SessionError::NoPacketId)?;
-        let filter = |path: &String| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce);
-        let mut subscribe = Subscribe::new_many(filters.iter().map(filter));
-        subscribe.pkid = id.get();
-        self.put(Packet::Subscribe(subscribe))?;
-        let codes = match timeout(limits::MQTT_CONNECT_TIME_MAX, self.suback(id)).await {
-            Ok(codes) => codes?,
+        self.put(Outgoing::Subscribe { id, filters })?;
+        let reasons = match timeout(limits::MQTT_CONNECT_TIME_MAX, self.suback(id)).await {
+            Ok(reasons) => reasons?,
             Err(_) => return Err(SessionError::Unanswered),
         };
-        if codes.len() != filters.len() {
-            let what = format!("{} answers to {} filters", codes.len(), filters.len());
+        if reasons.len() != filters.len() {
+            let what = format!("{} answers to {} filters", reasons.len(), filters.len());
             return Err(SessionError::Violation(what));
         }
-        match codes.iter().position(|code| *code == SubscribeReasonCode::Failure) {
-            Some(at) => Err(SessionError::Filter(filters[at].clone())),
+        match filters.iter().zip(reasons).find(|(_, reason)| reason.is_failure()) {
+            Some((filter, reason)) => Err(SessionError::Filter(filter.clone(), reason)),
             None => Ok(()),
         }
     }
 
-    /// Publishes with QoS 1 and returns as soon as the bytes are on their way. The packet
-    /// identifier comes back in [`Incoming::Acknowledged`], once, when the broker has it.
+    /// Publishes with QoS 1 and returns as soon as the bytes are on their way; where the broker
+    /// allows few publishes in flight, it first waits for room. The packet identifier comes back
+    /// in [`Incoming::Acknowledged`] or [`Incoming::Refused`], once.
     ///
     /// # Errors
     /// [`SessionError::TooLarge`], [`SessionError::Topic`] and [`SessionError::NoPacketId`] before
@@ -195,14 +240,16 @@ impl Session {
         if topic.is_empty() || topic.len() > TEXT_BYTES_MAX || topic.contains(['+', '#', '\0']) {
             return Err(SessionError::Topic(topic.to_owned()));
         }
-        let mut publish = Publish::from_bytes(topic, QoS::AtLeastOnce, payload);
-        publish.retain = retain;
+        self.wait_for_room().await?;
         let id = self.ids.take().ok_or(SessionError::NoPacketId)?;
-        publish.pkid = id.get();
-        if let Err(error) = self.put(Packet::Publish(publish)) {
+        let retain = retain && self.granted.retain;
+        if let Err(error) = self.put(Outgoing::Publish { id, topic, payload: &payload, retain }) {
             self.ids.free(id);
             return Err(error);
         }
+        self.publishing += 1;
+        // The window holds the bytes; the write buffer has its own copy by now.
+        drop(payload);
         self.flush().await?;
         Ok(id)
     }
@@ -251,7 +298,7 @@ impl Session {
     /// # Errors
     /// As [`Session::next`].
     pub fn acknowledge(&mut self, receipt: Receipt) -> Result<(), SessionError> {
-        self.put(Packet::PubAck(receipt.0))
+        self.put(Outgoing::PubAck(receipt.0))
     }
 
     /// Says goodbye, so that the broker does not publish the last will.
@@ -260,7 +307,7 @@ impl Session {
             if let Some(receipt) = self.owed.take() {
                 self.acknowledge(receipt)?;
             }
-            self.put(Packet::Disconnect)?;
+            self.put(Outgoing::Disconnect)?;
             self.flush().await?;
             // Closing is the broker's part now; TLS says it on its own layer too.
             let _ = self.framed.get_mut().shutdown().await;
@@ -274,7 +321,7 @@ impl Session {
 /// Below the public calls: packets in and out, and time.
 impl Session {
     /// Puts a packet into the write buffer. Never waits.
-    fn put(&mut self, packet: Packet) -> Result<(), SessionError> {
+    fn put(&mut self, packet: Outgoing<'_>) -> Result<(), SessionError> {
         Pin::new(&mut self.framed).start_send(packet).map_err(SessionError::from_codec)?;
         let now = Instant::now();
         self.pace.sent = now;
@@ -345,7 +392,7 @@ impl Session {
                     self.pace.check_silence()?;
                     if self.pace.ping_is_due() {
                         self.pace.pinged = Some(Instant::now());
-                        self.put(Packet::PingReq)?;
+                        self.put(Outgoing::PingReq)?;
                     }
                 }
             }
@@ -355,61 +402,75 @@ impl Session {
     /// Sorts out what a packet means. `None` is for what needs no word to the owner.
     fn sort(&mut self, packet: Packet) -> Result<Option<Arrived>, SessionError> {
         match packet {
-            Packet::PubAck(ack) => {
-                if let Some(id) = PacketId::new(ack.pkid)
-                    && self.ids.free(id)
-                {
-                    return Ok(Some(Arrived { incoming: Incoming::Acknowledged(id), owes: None }));
-                }
-                self.unmatched += 1;
-                Ok(None)
+            Packet::PubAck { id, reason } => {
+                let Some(id) = PacketId::new(id).filter(|id| self.ids.free(*id)) else {
+                    self.unmatched += 1;
+                    return Ok(None);
+                };
+                self.publishing = self.publishing.saturating_sub(1);
+                let incoming = match reason.is_failure() {
+                    true => Incoming::Refused(id, reason),
+                    false => Incoming::Acknowledged(id),
+                };
+                Ok(Some(Arrived { incoming, owes: None }))
             }
             Packet::Publish(publish) => Ok(Some(Arrived {
-                owes: match publish.qos {
-                    QoS::AtMostOnce => None,
-                    QoS::AtLeastOnce => Some(Receipt(PubAck::new(publish.pkid))),
-                    QoS::ExactlyOnce => {
-                        return Err(SessionError::Violation("a message of QoS 2".to_owned()));
-                    }
-                },
+                owes: publish.id.map(Receipt),
                 incoming: Incoming::Received(Message {
                     topic: publish.topic,
                     payload: publish.payload,
                     retain: publish.retain,
-                    duplicate: publish.dup,
+                    duplicate: publish.duplicate,
                 }),
             })),
             // The answer to a subscription that was cancelled.
-            Packet::SubAck(answer) => {
-                if !PacketId::new(answer.pkid).is_some_and(|id| self.ids.free(id)) {
+            Packet::SubAck { id, .. } => {
+                if !PacketId::new(id).is_some_and(|id| self.ids.free(id)) {
                     self.unmatched += 1;
                 }
                 Ok(None)
             }
+            Packet::Disconnect { reason, told } => Err(SessionError::Ended(reason, told)),
             Packet::PingResp => Ok(None),
-            other => Err(SessionError::Violation(format!("{} to a client", name(&other)))),
+            other => Err(SessionError::Violation(name(&other).to_owned())),
         }
     }
 
-    /// Waits for the answer to SUBSCRIBE `id`; keeps what else arrives.
-    async fn suback(&mut self, id: PacketId) -> Result<Vec<SubscribeReasonCode>, SessionError> {
-        loop {
-            match self.packet().await? {
-                Packet::SubAck(answer) if answer.pkid == id.get() => {
-                    self.ids.free(id);
-                    return Ok(answer.return_codes);
-                }
-                other => {
-                    let Some(arrived) = self.sort(other)? else { continue };
-                    self.kept_bytes += arrived.bytes();
-                    self.kept.push_back(arrived);
-                    if self.kept_bytes > limits::MQTT_KEPT_BYTES_MAX {
-                        let what = format!("{} bytes before SUBACK", self.kept_bytes);
-                        return Err(SessionError::Violation(what));
-                    }
-                }
+    /// Waits until the broker takes one more publish; keeps what else arrives.
+    async fn wait_for_room(&mut self) -> Result<(), SessionError> {
+        let due = Instant::now() + limits::MQTT_WRITE_TIME_MAX;
+        while self.room() == 0 {
+            match timeout_at(due, self.packet()).await {
+                Ok(packet) => self.keep(packet?)?,
+                Err(_) => return Err(SessionError::Full(self.granted.in_flight_max)),
             }
         }
+        Ok(())
+    }
+
+    /// Waits for the answer to SUBSCRIBE `id`; keeps what else arrives.
+    async fn suback(&mut self, id: PacketId) -> Result<Vec<Reason>, SessionError> {
+        loop {
+            match self.packet().await? {
+                Packet::SubAck { id: answered, reasons } if answered == id.get() => {
+                    self.ids.free(id);
+                    return Ok(reasons);
+                }
+                other => self.keep(other)?,
+            }
+        }
+    }
+
+    /// Keeps what a packet means for [`Session::next`].
+    fn keep(&mut self, packet: Packet) -> Result<(), SessionError> {
+        let Some(arrived) = self.sort(packet)? else { return Ok(()) };
+        self.kept_bytes += arrived.bytes();
+        self.kept.push_back(arrived);
+        if self.kept_bytes > limits::MQTT_KEPT_BYTES_MAX {
+            let what = format!("{} bytes before an answer", self.kept_bytes);
+            return Err(SessionError::Violation(what));
+        }
+        Ok(())
     }
 }
 
@@ -417,70 +478,21 @@ impl Arrived {
     /// Returns what keeping it costs, bytes; more than nothing even for an empty message.
     fn bytes(&self) -> usize {
         let own = match &self.incoming {
-            Incoming::Acknowledged(_) => 0,
+            Incoming::Acknowledged(_) | Incoming::Refused(..) => 0,
             Incoming::Received(message) => message.topic.len() + message.payload.len(),
         };
         own + size_of::<Self>()
     }
 }
 
-fn login(broker: &Broker, clean: bool) -> Result<Connect, ConnectError> {
-    let mut connect = Connect::new(broker.client_id.clone());
-    connect.keep_alive = seconds(broker.keep_alive);
-    connect.clean_session = clean;
-    let mut longest = broker.client_id.len();
-    if let Some(login) = &broker.login {
-        let password = login.password.read().map_err(|e| ConnectError::Settings(e.to_string()))?;
-        if login.user.is_empty() {
-            // MQTT 3.1.1, section 3.1.2.9.
-            return Err(ConnectError::Settings("a password needs a user name".to_owned()));
-        }
-        longest = longest.max(login.user.len()).max(password.len());
-        connect.set_login(login.user.clone(), password);
-    }
-    if let Some(will) = &broker.will {
-        longest = longest.max(will.topic.len()).max(will.payload.len());
-        connect.last_will = Some(LastWill {
-            topic: will.topic.clone(),
-            message: will.payload.clone(),
-            qos: QoS::AtLeastOnce,
-            retain: will.retain,
-        });
-    }
-    if longest > TEXT_BYTES_MAX {
-        let why = "client id, user, password and will may have 65,535 bytes each";
-        return Err(ConnectError::Settings(why.to_owned()));
-    }
-    Ok(connect)
-}
-
-fn rejection(code: ConnectReturnCode) -> Rejection {
-    match code {
-        ConnectReturnCode::RefusedProtocolVersion => Rejection::Version,
-        ConnectReturnCode::BadClientId => Rejection::Identifier,
-        ConnectReturnCode::Success | ConnectReturnCode::ServiceUnavailable => {
-            Rejection::Unavailable
-        }
-        ConnectReturnCode::BadUserNamePassword => Rejection::BadLogin,
-        ConnectReturnCode::NotAuthorized => Rejection::NotAuthorised,
-    }
-}
-
 fn name(packet: &Packet) -> &'static str {
     match packet {
-        Packet::Connect(_) => "CONNECT",
         Packet::ConnAck(_) => "a second CONNACK",
         Packet::Publish(_) => "PUBLISH",
-        Packet::PubAck(_) => "PUBACK",
-        Packet::PubRec(_) => "PUBREC",
-        Packet::PubRel(_) => "PUBREL",
-        Packet::PubComp(_) => "PUBCOMP",
-        Packet::Subscribe(_) => "SUBSCRIBE",
-        Packet::SubAck(_) => "SUBACK",
-        Packet::Unsubscribe(_) => "UNSUBSCRIBE",
-        Packet::UnsubAck(_) => "UNSUBACK",
-        Packet::PingReq => "PINGREQ",
+        Packet::PubAck { .. } => "PUBACK",
+        Packet::SubAck { .. } => "SUBACK",
         Packet::PingResp => "PINGRESP",
-        Packet::Disconnect => "DISCONNECT",
+        Packet::Disconnect { .. } => "DISCONNECT",
+        Packet::Other(name) => name,
     }
 }

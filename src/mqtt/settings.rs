@@ -1,11 +1,23 @@
 //! How a broker is reached: resolved by `config`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::secret::Secret;
+
+/// Which MQTT is spoken. A broker of the other version refuses the login; none is tried behind a
+/// person's back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// MQTT 3.1.1 (OASIS, 2014): every broker speaks it.
+    #[default]
+    V311,
+    /// MQTT 5 (OASIS, 2019): the broker says what it allows, and why it refuses.
+    V5,
+}
 
 /// A broker and how to introduce oneself.
 #[derive(Debug, Clone)]
@@ -14,6 +26,8 @@ pub struct Broker {
     pub host: String,
     /// 1883, or 8883 with TLS.
     pub port: u16,
+    /// Which MQTT to speak.
+    pub version: Version,
     /// TLS, for `mqtts://`.
     pub tls: Option<Tls>,
     /// Unique on its broker.
@@ -24,6 +38,15 @@ pub struct Broker {
     pub keep_alive: Duration,
     /// What the broker says for us when we are gone.
     pub will: Option<Will>,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
 }
 
 /// User name and password.

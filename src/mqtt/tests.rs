@@ -74,7 +74,7 @@ async fn a_password_that_cannot_be_read_is_told_before_anything_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn every_refusal_of_connack_has_its_own_name() {
     let all = [
-        (1, Rejection::Version),
+        (1, Rejection::Version(Version::V311)),
         (2, Rejection::Identifier),
         (3, Rejection::Unavailable),
         (4, Rejection::BadLogin),
@@ -82,7 +82,7 @@ async fn every_refusal_of_connack_has_its_own_name() {
     ];
     for (code, rejection) in all {
         let error = answered(&[0x20, 2, 0, code]).await.err();
-        assert_eq!(error, Some(ConnectError::Rejected(rejection)));
+        assert_eq!(error, Some(ConnectError::Rejected(rejection, Told::default())));
     }
 }
 
@@ -190,7 +190,7 @@ async fn subscribing_keeps_what_arrives_before_its_answer_and_names_a_refused_fi
         peer.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await;
         peer.send(message("z/c", 2)).await;
     });
-    assert_eq!(subscribed, Err(SessionError::Filter("secret/#".to_owned())));
+    assert_eq!(subscribed, Err(SessionError::Filter("secret/#".to_owned(), Reason::UNSPECIFIED)));
     for expected in ["z/a", "z/b", "z/c"] {
         assert_eq!(topic(session.next().await.unwrap()), expected);
     }

@@ -41,7 +41,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::events::{Events, broker as say};
 use crate::limits;
-use crate::mqtt::{self, Broker, ConnectError, Session, SessionError, Will};
+use crate::mqtt::{self, Broker, ConnectError, Session, Will};
 use crate::reading::{Points, Stream};
 
 /// One receiver of batches, and all that is needed to serve it.
@@ -189,7 +189,7 @@ impl<O: Outbox> Uplink<O> {
     fn lost(&self, machine: &mut Machine, end: End) {
         let broker = &self.settings.broker;
         let in_flight = machine.in_flight();
-        let closed = matches!(end, End::Lost(SessionError::Closed(_)));
+        let closed = matches!(&end, End::Lost(error) if error.may_be_about_a_publish());
         machine.on(Event::Lost { closed });
         match end {
             End::Stopped => {}

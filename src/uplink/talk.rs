@@ -303,7 +303,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
                 match self.session.next().await? {
                     Incoming::Acknowledged(id) if id == goodbye => return Ok(()),
                     Incoming::Acknowledged(id) => drop(self.acknowledged(id)),
-                    Incoming::Received(_) => {}
+                    Incoming::Refused(..) | Incoming::Received(_) => {}
                 }
             }
         };

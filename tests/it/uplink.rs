@@ -12,7 +12,8 @@ use fieldgate::batch::{Coding, decode};
 use fieldgate::clock::System;
 use fieldgate::events::{Events, broker as say};
 use fieldgate::mqtt::{
-    Broker, ConnectError, Incoming, Login, Message, Rejection, Session, Tls, TlsFault, connect,
+    Broker, ConnectError, Incoming, Login, Message, Rejection, Session, Tls, TlsFault, Version,
+    connect,
 };
 use fieldgate::reading::{Group, PointId, PointInfo, Points, Sample, Stream, UnixMillis, Value};
 use fieldgate::secret::Secret;
@@ -34,6 +35,7 @@ fn broker(port: u16, client_id: &str) -> Broker {
     Broker {
         host: "localhost".to_owned(),
         port,
+        version: Version::V311,
         tls: None,
         client_id: client_id.to_owned(),
         login: None,

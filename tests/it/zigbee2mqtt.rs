@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fieldgate::clock::System;
 use fieldgate::events::Events;
-use fieldgate::mqtt::Broker;
+use fieldgate::mqtt::{Broker, Version};
 use fieldgate::reading::{Group, NoData, Points, Quality, Value};
 use fieldgate::sources::zigbee2mqtt::Zigbee2Mqtt;
 use fieldgate::sources::zigbee2mqtt::settings::Bridge;
@@ -26,6 +26,7 @@ fn broker(mosquitto: &Mosquitto, client_id: &str) -> Broker {
     Broker {
         host: "127.0.0.1".into(),
         port: mosquitto.port,
+        version: Version::V311,
         tls: None,
         client_id: client_id.into(),
         login: None,

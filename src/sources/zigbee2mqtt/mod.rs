@@ -96,7 +96,7 @@ impl Zigbee2Mqtt {
                     let (topic, payload) = (&message.topic, &message.payload);
                     self.network.on_message(topic, payload, message.retain, now, &outlet.points);
                 }
-                Ok(Incoming::Acknowledged(_)) => {}
+                Ok(Incoming::Acknowledged(_) | Incoming::Refused(..)) => {}
                 Err(error) => return error,
             }
             let filters = self.act(outlet).await;

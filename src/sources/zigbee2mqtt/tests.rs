@@ -23,6 +23,7 @@ fn bridge(points: &[&str], rename: &[(&str, &str)]) -> Bridge {
         broker: Broker {
             host: "localhost".into(),
             port: 1883,
+            version: crate::mqtt::Version::V311,
             tls: None,
             client_id: "test".into(),
             login: None,
