@@ -12,6 +12,8 @@ use super::*;
 use crate::limits;
 use crate::secret::Secret;
 
+mod v5;
+
 fn message(topic: &str, id: u16) -> Packet {
     let qos = if id == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
     let mut publish = Publish::new(topic, qos, topic);
