@@ -9,7 +9,7 @@ use super::address;
 use super::progress::Shown;
 use super::simulate::Simulate;
 use crate::error::{Exit, Fatal};
-use crate::mqtt::{Broker, Login, Tls};
+use crate::mqtt::{Broker, Login, Tls, Version};
 use crate::secret::Secret;
 
 /// Receives what gateways send and stores every batch once.
@@ -126,6 +126,7 @@ impl Arguments {
         Ok(Some(Broker {
             host: url.host,
             port: url.port,
+            version: Version::V311,
             tls: url.tls.then(|| Tls { ca: self.ca.clone(), client }),
             client_id: self.client_id.clone().unwrap_or_else(default_client_id),
             login,
