@@ -12,7 +12,7 @@ use fieldgate::batch::{
     Assembly, Coding, Decoded, Envelope, RowValue, chunk, decode, first_value, text,
 };
 use fieldgate::limits;
-use fieldgate::mqtt::{Broker, Session};
+use fieldgate::mqtt::{Broker, Session, Version};
 use fieldgate::reading::{
     Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, UnixMillis, Value,
 };
@@ -218,7 +218,10 @@ pub fn mqtt_session(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(1 << 16);
-        let broker = broker();
+        let mut broker = Broker::new("localhost", 1883, "fuzz");
+        if *step & 0x80 != 0 {
+            broker.version = Version::V5;
+        }
         let talk = async {
             let mut session = Session::open(Box::new(near), &broker, true).await.ok()?;
             session.publish("a", Bytes::from_static(b"b"), false).await.ok()?;
@@ -235,18 +238,6 @@ pub fn mqtt_session(data: &[u8]) {
         };
         tokio::join!(talk, feed);
     });
-}
-
-fn broker() -> Broker {
-    Broker {
-        host: "localhost".into(),
-        port: 1883,
-        tls: None,
-        client_id: "fuzz".into(),
-        login: None,
-        keep_alive: Duration::from_secs(60),
-        will: None,
-    }
 }
 
 /// A SenML pack in CBOR.
@@ -348,7 +339,7 @@ pub fn zigbee2mqtt(data: &[u8]) {
         ]}}]"#;
     let bridge = Bridge {
         name: "zigbee".into(),
-        broker: broker(),
+        broker: Broker::new("localhost", 1883, "fuzz"),
         base: "z".into(),
         rename: std::collections::HashMap::new(),
         points: Vec::new(),

@@ -40,6 +40,23 @@ pub struct Broker {
     pub will: Option<Will>,
 }
 
+impl Broker {
+    /// Names a broker, with MQTT 3.1.1, without TLS, login or will, and a keep-alive of a minute.
+    #[must_use]
+    pub fn new(host: &str, port: u16, client_id: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            version: Version::default(),
+            tls: None,
+            client_id: client_id.to_owned(),
+            login: None,
+            keep_alive: Duration::from_secs(60),
+            will: None,
+        }
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

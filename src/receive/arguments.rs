@@ -1,7 +1,6 @@
 //! The command line of `fieldgate-receive`, as typed and then resolved.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -9,7 +8,7 @@ use super::address;
 use super::progress::Shown;
 use super::simulate::Simulate;
 use crate::error::{Exit, Fatal};
-use crate::mqtt::{Broker, Login, Tls, Version};
+use crate::mqtt::{Broker, Login, Tls};
 use crate::secret::Secret;
 
 /// Receives what gateways send and stores every batch once.
@@ -123,16 +122,9 @@ impl Arguments {
         if !url.tls && (self.ca.is_some() || client.is_some()) {
             return Err(usage("certificates need TLS: --from mqtts://"));
         }
-        Ok(Some(Broker {
-            host: url.host,
-            port: url.port,
-            version: Version::V311,
-            tls: url.tls.then(|| Tls { ca: self.ca.clone(), client }),
-            client_id: self.client_id.clone().unwrap_or_else(default_client_id),
-            login,
-            keep_alive: Duration::from_secs(60),
-            will: None,
-        }))
+        let client_id = self.client_id.clone().unwrap_or_else(default_client_id);
+        let tls = url.tls.then(|| Tls { ca: self.ca.clone(), client });
+        Ok(Some(Broker { tls, login, ..Broker::new(&url.host, url.port, &client_id) }))
     }
 
     /// Returns what to subscribe to. `status` is shared too: each is one row of the ledger, which

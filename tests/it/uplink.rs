@@ -12,8 +12,7 @@ use fieldgate::batch::{Coding, decode};
 use fieldgate::clock::System;
 use fieldgate::events::{Events, broker as say};
 use fieldgate::mqtt::{
-    Broker, ConnectError, Incoming, Login, Message, Rejection, Session, Tls, TlsFault, Version,
-    connect,
+    Broker, ConnectError, Incoming, Login, Message, Rejection, Session, Tls, TlsFault, connect,
 };
 use fieldgate::reading::{Group, PointId, PointInfo, Points, Sample, Stream, UnixMillis, Value};
 use fieldgate::secret::Secret;
@@ -32,16 +31,7 @@ use crate::peers::Mosquitto;
 const STAY: &str = "user root";
 
 fn broker(port: u16, client_id: &str) -> Broker {
-    Broker {
-        host: "localhost".to_owned(),
-        port,
-        version: Version::V311,
-        tls: None,
-        client_id: client_id.to_owned(),
-        login: None,
-        keep_alive: Duration::from_secs(30),
-        will: None,
-    }
+    Broker { keep_alive: Duration::from_secs(30), ..Broker::new("localhost", port, client_id) }
 }
 
 /// Sealed batches in a list, and the account of what was freed.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fieldgate::clock::System;
 use fieldgate::events::Events;
-use fieldgate::mqtt::{Broker, Version};
+use fieldgate::mqtt::Broker;
 use fieldgate::reading::{Group, NoData, Points, Quality, Value};
 use fieldgate::sources::zigbee2mqtt::Zigbee2Mqtt;
 use fieldgate::sources::zigbee2mqtt::settings::Bridge;
@@ -23,16 +23,7 @@ const DEVICES: &str = include_str!("fixtures/zigbee2mqtt-devices.json");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn broker(mosquitto: &Mosquitto, client_id: &str) -> Broker {
-    Broker {
-        host: "127.0.0.1".into(),
-        port: mosquitto.port,
-        version: Version::V311,
-        tls: None,
-        client_id: client_id.into(),
-        login: None,
-        keep_alive: Duration::from_secs(30),
-        will: None,
-    }
+    Broker::new("127.0.0.1", mosquitto.port, client_id)
 }
 
 /// Publishes with mosquitto's own client, as zigbee2mqtt would.

@@ -20,16 +20,7 @@ struct World(Network, Points);
 fn bridge(points: &[&str], rename: &[(&str, &str)]) -> Bridge {
     Bridge {
         name: "zigbee".into(),
-        broker: Broker {
-            host: "localhost".into(),
-            port: 1883,
-            version: crate::mqtt::Version::V311,
-            tls: None,
-            client_id: "test".into(),
-            login: None,
-            keep_alive: Duration::from_secs(30),
-            will: None,
-        },
+        broker: Broker::new("localhost", 1883, "test"),
         base: "zigbee2mqtt".into(),
         rename: rename.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
         points: points.iter().map(|point| (*point).to_owned()).collect(),
