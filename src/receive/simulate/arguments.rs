@@ -76,15 +76,9 @@ impl Simulate {
     pub(super) fn broker(&self) -> Result<Broker, Fatal> {
         let url = address::broker(&self.to).map_err(|why| usage(&format!("--to: {why}")))?;
         let password = Secret::Typed(url.password.unwrap_or_default().into());
-        Ok(Broker {
-            host: url.host,
-            port: url.port,
-            tls: url.tls.then(|| Tls { ca: self.ca.clone(), client: None }),
-            client_id: String::new(),
-            login: url.user.map(|user| Login { user, password }),
-            keep_alive: Duration::from_secs(60),
-            will: None,
-        })
+        let tls = url.tls.then(|| Tls { ca: self.ca.clone(), client: None });
+        let login = url.user.map(|user| Login { user, password });
+        Ok(Broker { tls, login, ..Broker::new(&url.host, url.port, "") })
     }
 
     /// Makes the fleet.
