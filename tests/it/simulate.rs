@@ -11,15 +11,7 @@ use serde_json::Value as Json;
 use crate::peers::Mosquitto;
 
 fn broker(port: u16) -> Broker {
-    Broker {
-        host: "127.0.0.1".into(),
-        port,
-        tls: None,
-        client_id: "subscriber".into(),
-        login: None,
-        keep_alive: Duration::from_secs(60),
-        will: None,
-    }
+    Broker::new("127.0.0.1", port, "subscriber")
 }
 
 /// What a subscriber saw of a fleet.
