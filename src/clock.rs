@@ -307,6 +307,9 @@ impl Clock for Manual {
     }
 
     fn was_set(&self) {
-        self.lock().1.set.get_or_insert(Evidence::Earlier);
+        let mut clock = self.lock();
+        if plausible(UnixMillis(clock.0 + clock.1.base)) {
+            clock.1.set.get_or_insert(Evidence::Earlier);
+        }
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::clock::{Clock, System};
+use crate::clock::{Board, Clock, System};
 use crate::config::{Config, SourceSettings};
 use crate::error::{Exit, Fatal};
 use crate::events::{self, Events};
@@ -61,7 +61,7 @@ impl Gateway {
     pub fn start(config: Config) -> Result<Self, Fatal> {
         let events = Events::default();
         let points = Arc::new(Points::default());
-        let clock: Arc<dyn Clock> = Arc::new(System);
+        let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
         let (store, thread) =
             Store::open(config.store, Arc::clone(&points), Arc::clone(&clock), events.clone())
                 .map_err(|e| Fatal::new(e.exit(), e.to_string()))?;

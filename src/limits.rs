@@ -172,6 +172,13 @@ pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);
 /// Bytes of `meta`: AWS IoT takes 128 KiB a message, and topic and header need some of it.
 pub const META_BYTES_MAX: usize = 127 * 1024;
 
+/// How long batches from before the clock was set wait for their dates before they are sent without:
+/// network time comes within seconds of the network, and a receiver cannot undo a wrong date.
+pub const CLOCK_SET_GRACE: Duration = Duration::from_secs(60);
+/// Batches that one commit corrects when the clock was set, 8 MiB at the most; those that are sent
+/// are corrected when they are.
+pub const BATCHES_CORRECTED_MAX: usize = 16;
+
 /// Between two looks at whether `status` or `meta` have news.
 pub const STATUS_LOOK_TIME: Duration = Duration::from_secs(10);
 

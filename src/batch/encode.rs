@@ -34,7 +34,7 @@ pub struct Envelope<'a> {
     pub lowest_held: u64,
     /// Readings dropped by quota since the epoch began.
     pub dropped: u64,
-    /// 0 never synced since boot, 1 synced, 2 corrected after a late sync.
+    /// What the times rest on: a [`crate::batch::Timing`].
     pub clock: u8,
     /// Short hash of the effective configuration.
     pub config_hash: &'a str,
@@ -312,6 +312,12 @@ impl Body {
     #[must_use]
     pub fn span(&self) -> (i64, i64) {
         (self.first, self.last)
+    }
+
+    /// Moves all its times by `by` milliseconds: frame times count from the first.
+    pub fn shift(&mut self, by: i64) {
+        self.first = self.first.saturating_add(by);
+        self.last = self.last.saturating_add(by);
     }
 
     /// Puts the envelope around it: these are the bytes on disk and on the wire.

@@ -25,6 +25,7 @@ mod decode;
 mod encode;
 mod frames;
 mod pack;
+mod redate;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub mod text;
 pub use assembly::Assembly;
 pub use decode::{DecodeError, Decoded, Header, Row, RowValue, decode, first_value};
 pub use encode::{Body, Envelope};
+pub use redate::redate;
 
 /// How a body is coded: the envelope's `z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +47,18 @@ pub enum Coding {
     Zlib = 1,
     /// RFC 8878.
     Zstd = 2,
+}
+
+/// What the times of a batch rest on: the envelope's `ck`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Timing {
+    /// The clock had not been set since boot: distances are right, dates are a guess.
+    Unset = 0,
+    /// The clock was set.
+    Set = 1,
+    /// The clock was set later in the same boot, and the times were corrected by it.
+    Corrected = 2,
 }
 
 /// Series kinds that are not a number of decimals (DESIGN section 4).

@@ -57,9 +57,10 @@ fn seconds(board: &Kept<Arc<Made>>) -> i64 {
 
 #[test]
 fn what_vouches_for_a_clock_at_the_start() {
-    let with = |wall, synced, from_the_start| {
-        let made = Made { from_the_start, synced: AtomicBool::new(synced), ..Made::at(wall) };
-        made
+    let with = |wall, synced, from_the_start| Made {
+        from_the_start,
+        synced: AtomicBool::new(synced),
+        ..Made::at(wall)
     };
     let battery = Some(Evidence::Battery);
     let table = [

@@ -107,6 +107,12 @@ pub const GATEWAY: Keys = &[
     ),
     must("site", Text, "free label, sent in meta"),
     must("groups", Texts, "free labels, sent in meta"),
+    or(
+        "clock",
+        Choice(&["auto", "trusted"]),
+        "auto",
+        "when this board's clock is believed: when something vouches for it, or whatever it shows",
+    ),
 ];
 
 /// `[port.NAME]`

@@ -41,6 +41,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use crate::clock::Trust;
 use crate::limits;
 use crate::pipeline::Deadband;
 use crate::sources::{coap, modbus, serial as serial_source, zigbee2mqtt};
@@ -89,6 +90,8 @@ pub struct Gateway {
     pub site: Option<String>,
     /// Free labels.
     pub groups: Vec<String>,
+    /// When the board's clock is believed.
+    pub clock: Trust,
 }
 
 /// What one source is told.

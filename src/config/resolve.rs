@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use crate::clock::Trust;
 use crate::events::config as codes;
 use crate::limits;
 use crate::sources::line::{LineSettings, SerialLine};
@@ -283,7 +284,9 @@ fn warn_of_unstable_path(node: &At<'_, std::path::PathBuf>, findings: &Findings)
 fn gateway(document: &Document<'_>, findings: &Findings) -> Gateway {
     let path = Where::table("gateway");
     let Some(layer) = document.gateway else {
-        return Gateway { name: default_name(findings, &path), site: None, groups: Vec::new() };
+        findings.set(&path, "clock", Plain::Text("auto"), None);
+        let (name, clock) = (default_name(findings, &path), Trust::default());
+        return Gateway { name, site: None, groups: Vec::new(), clock };
     };
     let table = Table::new(findings, path.clone(), keys::GATEWAY, layer, None);
     let name = match table.text("name") {
@@ -301,7 +304,9 @@ fn gateway(document: &Document<'_>, findings: &Findings) -> Gateway {
     };
     let site = table.text("site").map(|at| at.value.to_owned());
     let groups = table.texts("groups").iter().map(|at| at.value.to_owned()).collect();
-    Gateway { name, site, groups }
+    let trusted = table.choice("clock") == Some("trusted");
+    let clock = if trusted { Trust::Trusted } else { Trust::Auto };
+    Gateway { name, site, groups, clock }
 }
 
 fn default_name(findings: &Findings, path: &Where) -> Arc<str> {

@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod buffer;
+pub mod clock;
 pub mod coap;
 pub mod config;
 pub mod decode;
@@ -210,6 +211,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         zigbee::CODES,
         coap::CODES,
         buffer::CODES,
+        clock::CODES,
         broker::CODES,
         config::CODES,
         decode::CODES,

@@ -4,12 +4,13 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use crate::clock::EARLIEST_PLAUSIBLE;
+use crate::batch;
+use crate::clock::{self, EARLIEST_PLAUSIBLE};
 use crate::limits;
 use crate::reading::UnixMillis;
 use crate::store::lane::Lane;
 use crate::store::schema::{PAGE_BYTES, count, int};
-use crate::store::{Batch, Shelf, damaged};
+use crate::store::{Batch, Shelf, damaged, dates};
 
 /// Bits of a key below the stream: 2^56 batches are two million years at a thousand a second.
 const SEQ_BITS: u32 = 56;
@@ -52,11 +53,13 @@ pub fn footprint(payload: u64) -> u64 {
     if row < PAGE_BYTES / 4 { row } else { row.next_multiple_of(PAGE_BYTES) }
 }
 
-fn key(shelf: Shelf, seq: u64) -> i64 {
+/// Returns the key of a batch's row.
+pub(super) fn key(shelf: Shelf, seq: u64) -> i64 {
     int(((shelf as u64) << SEQ_BITS) | seq.min((1 << SEQ_BITS) - 1))
 }
 
-fn seq(key: i64) -> u64 {
+/// Returns the sequence number in a key.
+pub(super) fn seq(key: i64) -> u64 {
     key.unsigned_abs() & ((1 << SEQ_BITS) - 1)
 }
 
@@ -67,25 +70,76 @@ fn checksum(key: i64, batch: &Sealed) -> u32 {
 
 /// Writes a batch.
 pub(super) fn insert(conn: &Connection, lane: &mut Lane, batch: &Sealed) -> Result<()> {
-    let key = key(lane.shelf, batch.seq);
-    conn.prepare_cached(
-        "INSERT INTO batch (id, n, t0, t1, sealed_ms, crc, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?
-    .execute(params![
-        key,
-        int(batch.readings),
-        batch.span.0.0,
-        batch.span.1.0,
-        batch.sealed_at.0,
-        checksum(key, batch),
-        batch.payload
-    ])?;
+    write(conn, "INSERT", key(lane.shelf, batch.seq), batch)?;
     lane.batches += 1;
     lane.readings += batch.readings;
     lane.bytes += footprint(batch.payload.len() as u64);
     lane.touch();
     Ok(())
+}
+
+fn write(conn: &Connection, how: &str, key: i64, batch: &Sealed) -> Result<()> {
+    let sql = format!(
+        "{how} INTO batch (id, n, t0, t1, sealed_ms, crc, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+    );
+    conn.prepare_cached(&sql)?
+        .execute(params![
+            key,
+            int(batch.readings),
+            batch.span.0.0,
+            batch.span.1.0,
+            batch.sealed_at.0,
+            checksum(key, batch),
+            batch.payload
+        ])
+        .map(drop)
+}
+
+/// Gives a batch the dates that belong to it: its first time is `t0`. One that is not there any
+/// more, or is damaged, is left as it is; whoever reads it sees.
+pub(super) fn redate(conn: &Connection, lanes: &mut [Lane], key: i64, t0: i64) -> Result<()> {
+    let found = conn
+        .prepare_cached("SELECT id, n, t0, t1, sealed_ms, crc, payload FROM batch WHERE id = ?1")?
+        .query_row([key], |row| Ok(sound(key, row)))
+        .optional()?
+        .flatten();
+    let lane = usize::try_from(key >> SEQ_BITS).ok().and_then(|lane| lanes.get_mut(lane));
+    let (Some(batch), Some(lane)) = (found, lane) else { return Ok(()) };
+    let by = t0.saturating_sub(batch.span.0.0);
+    let Some(payload) = batch::redate(&batch.payload, by) else { return Ok(()) };
+    let moved = |at: UnixMillis| UnixMillis(at.0.saturating_add(by));
+    let sealed_at = batch.sealed_at;
+    let dated = Sealed {
+        span: (moved(batch.span.0), moved(batch.span.1)),
+        // What was sealed by the same clock is as old as that clock says now.
+        sealed_at: if clock::counts_from_boot(sealed_at) { moved(batch.span.1) } else { sealed_at },
+        payload,
+        ..batch
+    };
+    let bytes = footprint(dated.payload.len() as u64);
+    lane.bytes = (lane.bytes + bytes).saturating_sub(footprint(batch.payload.len() as u64));
+    lane.touch();
+    write(conn, "REPLACE", key, &dated)
+}
+
+/// Returns when the newest batch that a set clock saw was sealed.
+pub(super) fn newest(conn: &Connection, lanes: &[Lane]) -> Result<Option<UnixMillis>> {
+    let mut newest = None;
+    for lane in lanes {
+        let sealed = conn
+            .prepare_cached(
+                "SELECT sealed_ms FROM batch WHERE id > ?1 AND id < ?2 AND sealed_ms >= ?3
+                 ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row(
+                [key(lane.shelf, 0), key(lane.shelf, u64::MAX), EARLIEST_PLAUSIBLE.0],
+                |row| row.get(0).map(UnixMillis),
+            )
+            .optional()?;
+        newest = newest.max(sealed);
+    }
+    Ok(newest)
 }
 
 /// Returns the sequence number of the oldest batch held, and when it was sealed.
@@ -124,6 +178,7 @@ pub(super) fn free(conn: &Connection, lane: &mut Lane, seq: u64) -> Result<()> {
 fn delete(conn: &Connection, lane: &mut Lane, batch: &Brief) -> Result<()> {
     conn.prepare_cached("DELETE FROM batch WHERE id = ?1")?
         .execute([key(lane.shelf, batch.seq)])?;
+    dates::forget(conn, key(lane.shelf, batch.seq))?;
     lane.forget(batch.readings, batch.bytes);
     Ok(())
 }

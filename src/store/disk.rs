@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result};
 
-use crate::batch::{Assembly, Envelope, chunk};
+use crate::batch::{Assembly, Body, Envelope, Timing, chunk};
 use crate::clock::Clock;
 use crate::reading::{Group, Points, Stream, UnixMillis};
+use crate::store::age::Age;
 use crate::store::batches::{self, Dropped, Sealed};
+use crate::store::dates::Dates;
 use crate::store::lane::Lane;
 use crate::store::series::Series;
 use crate::store::settings::Settings;
@@ -27,6 +29,8 @@ pub(super) struct Disk {
     pub(super) lanes: [Lane; Shelf::COUNT],
     slots: Slots,
     series: Series,
+    dates: Dates,
+    age: Age,
     /// Chunks and slots that were set aside when the file was opened.
     pub(super) damaged: u64,
     age_checked: Option<Instant>,
@@ -59,10 +63,22 @@ pub(super) struct Around<'a> {
 pub(super) struct Outcome {
     /// Batches sealed.
     pub(super) sealed: u64,
+    /// Batches that got their dates late.
+    pub(super) corrected: u64,
     /// Batches dropped by quota.
     pub(super) dropped: Dropped,
     /// Whether it was one of those, a minute apart, that look at ages; [`Disk::tidy`] is due too.
     pub(super) looked_around: bool,
+}
+
+/// The answer to a question for batches.
+#[derive(Default)]
+pub(super) struct Next {
+    pub(super) batches: Vec<Batch>,
+    /// Batches found damaged and set aside.
+    pub(super) damaged: u64,
+    /// Whether there are none because those there are wait for the clock.
+    pub(super) waits: bool,
 }
 
 /// How often ages are looked at; a quota of days does not need more.
@@ -89,12 +105,17 @@ impl Disk {
     }
 
     /// Reads the state of a store and gathers what was committed and not sealed.
-    pub(super) fn load(conn: Connection, points: &Points, now: UnixMillis) -> Result<Self> {
+    pub(super) fn load(conn: Connection, points: &Points, clock: &dyn Clock) -> Result<Self> {
         schema::prepare(&conn)?;
         let epoch = schema::epoch(&conn, schema::VERSION)?;
         let mut lanes = Lane::load(&conn, epoch, schema::VERSION)?;
         let series = Series::load(&conn, epoch)?;
-        let (slots, found) = Slots::load(&conn, epoch, &lanes, (&series, points), now)?;
+        let dates = Dates::load(&conn, &clock.state())?;
+        if dates.was_set() {
+            clock.was_set();
+        }
+        let age = Age::load(&conn)?;
+        let (slots, found) = Slots::load(&conn, epoch, &lanes, (&series, points), clock.now())?;
         for group in &found.groups {
             lanes[group.stream as usize].open.push(group);
         }
@@ -104,7 +125,8 @@ impl Disk {
         }
         let ordinal = lanes.iter().map(Lane::ordinal).fold(found.ordinal, u64::max);
         let damaged = found.damaged;
-        Ok(Self { conn, epoch, ordinal, lanes, slots, series, damaged, age_checked: None })
+        let age_checked = None;
+        Ok(Self { conn, epoch, ordinal, lanes, slots, series, dates, age, damaged, age_checked })
     }
 
     /// Does all of `work` in one transaction, seals what is due, and applies the quotas.
@@ -122,6 +144,7 @@ impl Disk {
     fn apply(&mut self, work: &Work, around: &Around<'_>) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         self.ordinal += 1;
+        self.follow_clock(around, &mut outcome)?;
         for (shelf, seq) in &work.acknowledged {
             batches::free(&self.conn, &mut self.lanes[*shelf as usize], *seq)?;
         }
@@ -174,43 +197,88 @@ impl Disk {
         Ok(unsealed)
     }
 
+    /// Takes what the clock says now. Readings that an earlier boot left are sealed before any of
+    /// this one come: their times count from somewhere else, and they are older.
+    fn follow_clock(&mut self, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
+        let (state, now) = (around.clock.state(), around.clock.now());
+        self.dates.follow(&self.conn, &state)?;
+        if state.set.is_some() {
+            let keep = around.settings.keep;
+            self.age.follow(&self.conn, &self.lanes, (&state, now), keep)?;
+        }
+        if self.dates.are_left_over() {
+            for stream in Stream::ALL {
+                if !self.lanes[stream as usize].open.is_empty() {
+                    self.seal(stream, around, outcome)?;
+                }
+            }
+            self.dates.took_over();
+        }
+        outcome.corrected = self.dates.correct(&self.conn, &mut self.lanes)?;
+        Ok(())
+    }
+
     /// Turns the open batch of a stream into sealed ones: sequence number and bytes in the same
     /// transaction. The readings' slots are free from here on.
     fn seal(&mut self, stream: Stream, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
         let lane = &mut self.lanes[stream as usize];
-        let (settings, clock) = (around.settings, around.clock);
         let open = std::mem::take(&mut lane.open);
         lane.opened = None;
-        let bodies = open.into_bodies(around.points, settings.seal.coding, settings.seal.bytes_max);
-        let lowest =
-            batches::oldest(&self.conn, stream.into())?.map_or(lane.seq_next, |(seq, _)| seq);
-        for body in bodies {
-            let envelope = Envelope {
-                gateway: &settings.gateway,
-                epoch: self.epoch,
-                stream,
-                sequence: lane.seq_next,
-                lowest_held: lowest,
-                dropped: lane.dropped,
-                clock: u8::from(clock.plausible()),
-                config_hash: &settings.config_hash,
-            };
-            let (first, last) = body.span();
-            let batch = Sealed {
-                seq: lane.seq_next,
-                readings: body.readings() as u64,
-                span: (UnixMillis(first), UnixMillis(last)),
-                sealed_at: clock.now(),
-                payload: body.seal(&envelope),
-            };
-            lane.seq_next += 1;
-            batches::insert(&self.conn, lane, &batch)?;
-            outcome.sealed += 1;
+        let seal = &around.settings.seal;
+        for (assembly, (base, timing)) in
+            [(open.undated, self.dates.basis()), (open.dated, (0, Timing::Set))]
+        {
+            if assembly.is_empty() {
+                continue;
+            }
+            for body in assembly.into_bodies(around.points, seal.coding, seal.bytes_max) {
+                self.seal_body(stream, body, (base, timing), around)?;
+                outcome.sealed += 1;
+            }
         }
         self.ordinal += 1;
+        let lane = &mut self.lanes[stream as usize];
         lane.floor = self.ordinal;
         lane.touch();
         self.slots.release(stream);
+        Ok(())
+    }
+
+    fn seal_body(
+        &mut self,
+        stream: Stream,
+        mut body: Body,
+        (base, timing): (i64, Timing),
+        around: &Around<'_>,
+    ) -> Result<()> {
+        let lane = &mut self.lanes[stream as usize];
+        let lowest =
+            batches::oldest(&self.conn, stream.into())?.map_or(lane.seq_next, |(seq, _)| seq);
+        let since_boot = body.span().0;
+        body.shift(base);
+        let envelope = Envelope {
+            gateway: &around.settings.gateway,
+            epoch: self.epoch,
+            stream,
+            sequence: lane.seq_next,
+            lowest_held: lowest,
+            dropped: lane.dropped,
+            clock: timing as u8,
+            config_hash: &around.settings.config_hash,
+        };
+        let (first, last) = body.span();
+        let batch = Sealed {
+            seq: lane.seq_next,
+            readings: body.readings() as u64,
+            span: (UnixMillis(first), UnixMillis(last)),
+            sealed_at: around.clock.now(),
+            payload: body.seal(&envelope),
+        };
+        lane.seq_next += 1;
+        batches::insert(&self.conn, lane, &batch)?;
+        if timing == Timing::Unset {
+            self.dates.note(&self.conn, batches::key(stream.into(), batch.seq), since_boot)?;
+        }
         Ok(())
     }
 
@@ -245,11 +313,8 @@ impl Disk {
         }
         self.age_checked = Some(around.now);
         outcome.looked_around = true;
-        if !around.clock.plausible() {
-            return Ok(());
-        }
-        let keep = i64::try_from(around.settings.keep.as_millis()).unwrap_or(i64::MAX);
-        let limit = UnixMillis(around.clock.now().0.saturating_sub(keep));
+        let limit = self.age.limit(around.clock.now(), around.settings.keep);
+        let Some(limit) = limit.filter(|_| around.clock.plausible()) else { return Ok(()) };
         for lane in &mut self.lanes {
             while batches::is_older(&self.conn, lane, limit)? {
                 outcome.dropped.add(batches::drop_oldest(&self.conn, lane)?);
@@ -282,27 +347,45 @@ impl Disk {
         self.lanes.iter().map(|lane| lane.bytes).sum()
     }
 
-    /// Returns the next batches of a shelf and how many were found damaged and set aside.
+    /// Returns the next batches of a shelf. What is handed out never changes again, so those that
+    /// can be corrected are, and those that may soon be are left out for a while.
     pub(super) fn next(
         &mut self,
         shelf: Shelf,
         after: u64,
-        count: usize,
+        most: usize,
         acknowledged: &BTreeSet<(Shelf, u64)>,
-        now: UnixMillis,
-    ) -> Result<(Vec<Batch>, u64)> {
-        let skip = |seq| acknowledged.contains(&(shelf, seq));
-        let found = batches::read(&self.conn, shelf, after, count, skip)?;
+        clock: &dyn Clock,
+    ) -> Result<Next> {
+        let upto = self.release(shelf, after, most, clock)?;
+        let skip = |seq| seq >= upto || acknowledged.contains(&(shelf, seq));
+        let found = batches::read(&self.conn, shelf, after, most, skip)?;
         if !found.damaged.is_empty() {
             self.run("BEGIN IMMEDIATE")?;
             let lane = &mut self.lanes[shelf as usize];
             for seq in &found.damaged {
-                batches::set_aside(&self.conn, lane, *seq, now)?;
+                batches::set_aside(&self.conn, lane, *seq, clock.now())?;
             }
             lane.save(&self.conn, self.ordinal)?;
             self.run("COMMIT")?;
         }
-        Ok((found.batches, found.damaged.len() as u64))
+        let waits = found.batches.is_empty() && upto < u64::MAX;
+        Ok(Next { batches: found.batches, damaged: found.damaged.len() as u64, waits })
+    }
+
+    /// Settles the dates of what is about to be handed out. Returns the sequence number from which
+    /// on batches wait for the clock; the highest there is when none does.
+    fn release(&mut self, shelf: Shelf, after: u64, most: usize, clock: &dyn Clock) -> Result<u64> {
+        if !self.dates.is_pending() {
+            return Ok(u64::MAX);
+        }
+        self.run("BEGIN IMMEDIATE")?;
+        self.dates.follow(&self.conn, &clock.state())?;
+        let keys = (batches::key(shelf, after), batches::key(shelf, u64::MAX));
+        let held = self.dates.release(&self.conn, &mut self.lanes, keys, most, clock.now())?;
+        self.lanes[shelf as usize].save(&self.conn, self.ordinal)?;
+        self.run("COMMIT")?;
+        Ok(held.map_or(u64::MAX, batches::seq))
     }
 
     /// Returns the lowest sequence number held and when it was sealed.
@@ -314,9 +397,10 @@ impl Disk {
     }
 
     /// Returns whether a step is due although no reading arrived.
-    pub(super) fn is_due(&self, settings: &Settings, now: Instant) -> bool {
+    pub(super) fn is_due(&self, settings: &Settings, now: Instant, clock: &dyn Clock) -> bool {
         let age_unchecked = |at: Instant| now.duration_since(at) >= AGE_CHECK_EVERY;
         self.age_checked.is_none_or(age_unchecked)
+            || self.dates.is_ripe(&clock.state())
             || self
                 .lanes
                 .iter()

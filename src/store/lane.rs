@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Result, params};
 
 use crate::batch::Assembly;
+use crate::clock;
+use crate::reading::Group;
 use crate::store::schema::{count, damage, int};
 use crate::store::{Shelf, damaged};
 
@@ -29,9 +31,38 @@ pub(super) struct Lane {
     pub(super) bytes: u64,
     dirty: bool,
     /// Readings that were committed (or are being committed) and not yet sealed.
-    pub(super) open: Assembly,
+    pub(super) open: Open,
     /// When the first of them was committed.
     pub(super) opened: Option<Instant>,
+}
+
+/// What gathers. Times since boot and dates never meet in one batch, since a batch has one `ck`.
+#[derive(Default)]
+pub(super) struct Open {
+    /// Readings whose times count from the boot of the board.
+    pub(super) undated: Assembly,
+    /// All others, which is mostly all.
+    pub(super) dated: Assembly,
+}
+
+impl Open {
+    pub(super) fn push(&mut self, group: &Group) {
+        let from_boot = clock::counts_from_boot(group.at);
+        if from_boot { &mut self.undated } else { &mut self.dated }.push(group);
+    }
+
+    pub(super) fn readings(&self) -> usize {
+        self.undated.readings() + self.dated.readings()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.undated.is_empty() && self.dated.is_empty()
+    }
+
+    /// Returns the bytes of the larger of the two.
+    fn bytes_estimate(&self) -> usize {
+        self.undated.bytes_estimate().max(self.dated.bytes_estimate())
+    }
 }
 
 impl Lane {
@@ -79,7 +110,7 @@ impl Lane {
             readings: 0,
             bytes: 0,
             dirty: false,
-            open: Assembly::default(),
+            open: Open::default(),
             opened: None,
         }
     }

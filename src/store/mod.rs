@@ -25,11 +25,14 @@
 //! remembers the epoch), `.damaged-N` (stores that could not be read, moved aside and never
 //! deleted).
 
+mod age;
 mod batches;
 mod damaged;
+mod dates;
 mod disk;
 mod file;
 mod intake;
+mod jumps;
 mod lane;
 mod schema;
 mod series;

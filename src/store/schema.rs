@@ -71,6 +71,19 @@ CREATE TABLE salvage (
   damaged INTEGER NOT NULL,
   done INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE boot (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  guess INTEGER NOT NULL,
+  base INTEGER,
+  crc INTEGER NOT NULL
+);
+CREATE TABLE undated (
+  id INTEGER PRIMARY KEY,
+  boot INTEGER NOT NULL,
+  t0 INTEGER NOT NULL,
+  crc INTEGER NOT NULL
+);
 ";
 
 /// What brings a file of version N to version N + 1, at index N - 1. Columns and tables are added,
@@ -79,7 +92,8 @@ CREATE TABLE salvage (
 const STEPS: [fn(&Connection) -> Result<()>; 1] = [to_2];
 
 /// Version 2: checksums over everything that a batch's key or a reading's name is made of, shelves
-/// for what was salvaged from damaged stores, and the record of that.
+/// for what was salvaged from damaged stores and the record of that, boots and the batches that can
+/// still get their dates.
 fn to_2(conn: &Connection) -> Result<()> {
     conn.execute_batch(
         "ALTER TABLE stream ADD COLUMN crc INTEGER;
@@ -92,7 +106,20 @@ fn to_2(conn: &Connection) -> Result<()> {
            readings INTEGER NOT NULL,
            damaged INTEGER NOT NULL,
            done INTEGER NOT NULL
-         ) WITHOUT ROWID;",
+         ) WITHOUT ROWID;
+         CREATE TABLE boot (
+           id INTEGER PRIMARY KEY,
+           name TEXT NOT NULL,
+           guess INTEGER NOT NULL,
+           base INTEGER,
+           crc INTEGER NOT NULL
+         );
+         CREATE TABLE undated (
+           id INTEGER PRIMARY KEY,
+           boot INTEGER NOT NULL,
+           t0 INTEGER NOT NULL,
+           crc INTEGER NOT NULL
+         );",
     )?;
     let epoch =
         conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |r| count(r, 0))?;

@@ -179,6 +179,9 @@ pub enum StoreError {
     Refused(Trouble),
     /// Too many requests wait; come again.
     Busy,
+    /// What there is waits a moment for the clock to be set, because dates of batches that were
+    /// handed out cannot be corrected any more; come again.
+    Undated,
     /// The store has ended.
     Ended,
 }
@@ -188,6 +191,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Refused(trouble) => f.write_str(trouble.words()),
             Self::Busy => f.write_str("too many requests wait for the store"),
+            Self::Undated => f.write_str("what there is waits for the clock to be set"),
             Self::Ended => f.write_str("the store has ended"),
         }
     }

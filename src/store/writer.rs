@@ -19,6 +19,7 @@ use crate::reading::Points;
 use crate::store::disk::{Around, Disk, Outcome, Work};
 use crate::store::file::{self, Lock};
 use crate::store::intake::{Call, Request, Stop};
+use crate::store::jumps::Jumps;
 use crate::store::schema::{self, Kind};
 use crate::store::settings::Settings;
 use crate::store::status::{Health, Status};
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     refused: Option<Refused>,
     next_commit: Instant,
     dropped_at: Option<Instant>,
+    jumps: Jumps,
 }
 
 /// The disk refuses since a while.
@@ -79,6 +81,7 @@ impl Writer {
             refused: None,
             next_commit: Instant::now(),
             dropped_at: None,
+            jumps: Jumps::default(),
         };
         match writer.open_disk(false) {
             Ok(disk) => {
@@ -148,7 +151,7 @@ impl Writer {
         if resync && !schema::checkpoint(&conn).map_err(refuse)? {
             return Err(OpenError::unusable(&path, Trouble::Busy));
         }
-        let disk = Disk::load(conn, &self.points, self.clock.now()).map_err(refuse)?;
+        let disk = Disk::load(conn, &self.points, &*self.clock).map_err(refuse)?;
         self.lock
             .remember_if_new(disk.epoch)
             .map_err(|e| OpenError::unusable(&path, Trouble::of_io(&e)))?;
@@ -215,14 +218,14 @@ impl Writer {
             return Err(StoreError::Refused(trouble));
         };
         let acknowledged = &self.work.acknowledged;
-        match disk.next(shelf, after, count, acknowledged, self.clock.now()) {
-            Ok((batches, damaged)) => {
-                if damaged > 0 {
-                    let notice = buffer::rows_damaged(&self.settings.path, "batches", damaged);
+        match disk.next(shelf, after, count, acknowledged, &*self.clock) {
+            Ok(next) => {
+                if next.damaged > 0 {
+                    let notice = buffer::rows_damaged(&self.settings.path, "batches", next.damaged);
                     self.events.raise(notice);
                     self.publish(Outcome::default());
                 }
-                Ok(batches)
+                if next.waits { Err(StoreError::Undated) } else { Ok(next.batches) }
             }
             Err(error) => {
                 self.next_commit = Instant::now();
@@ -235,6 +238,7 @@ impl Writer {
     /// on disk; it is tried again by itself.
     fn step(&mut self, seal: bool) -> Result<(), StoreError> {
         let started = Instant::now();
+        self.jumps.look(&self.clock.state(), &self.events);
         let again = !self.work.is_settled();
         if !again {
             self.shared.intake.take(&mut self.work);
@@ -262,7 +266,7 @@ impl Writer {
         }
         let Some(disk) = &mut self.disk else { return Err(Trouble::Odd) };
         let idle = self.work.is_empty() && !(seal && disk.has_open());
-        if idle && !disk.is_due(&self.settings, now) {
+        if idle && !disk.is_due(&self.settings, now, &*self.clock) {
             return disk.tidy().map_err(|error| self.fail(&error));
         }
         let around = Around {
@@ -359,7 +363,7 @@ impl Writer {
             let oldest = disk.oldest(lane.shelf).ok().flatten();
             status.put(lane, oldest);
         }
-        self.shared.show(status, outcome.sealed);
+        self.shared.show(status, outcome.sealed + outcome.corrected);
         let path = &self.settings.path;
         let over = |at: Instant| at.elapsed() > DROPPING_OVER_AFTER;
         if outcome.dropped.batches > 0 {
