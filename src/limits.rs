@@ -456,6 +456,9 @@ pub const SINK_RETRY_DELAY_MIN: Duration = Duration::from_millis(250);
 /// See [`SINK_RETRY_DELAY_MIN`].
 pub const SINK_RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
+/// Numbers of series remembered, about 100 bytes each; beyond it all are asked for again.
+pub const SERIES_NUMBERED_MAX: usize = 1_000_000;
+
 /// Refused payloads kept in `--rejects`; the oldest make room. Each is at most one MQTT packet, real
 /// ones at most a batch: half a gigabyte.
 pub const REJECTS_MAX: usize = 1000;

@@ -56,6 +56,67 @@ pub static UNKNOWN_FRAMES: Code = Code {
             unknown. A receiver of the gateway's version stores them whole.",
 };
 
+/// FG-R06.
+pub static TABLES: Code = Code {
+    id: "FG-R06",
+    title: "the database has no tables to write to",
+    about: "The receiver writes to tables that it makes itself, with --init, and refuses to guess: it             does not mix the two layouts, and it does not touch tables that a later version made.             --init adds what is missing and never removes anything; a change of layout goes into             another database or schema.",
+};
+
+/// The database does not answer.
+#[must_use]
+pub fn database_away(place: &str, why: &str) -> Notice {
+    Notice::error(&SINK_AWAY, place, format!("takes no batches: {why}"))
+        .seen("Nothing is acknowledged meanwhile; broker and gateways keep what they have.")
+        .likely("the server is stopped or restarting")
+        .likely("the network between is interrupted")
+        .try_next("nothing: it is tried again by itself")
+}
+
+/// The database has no room.
+#[must_use]
+pub fn database_full(place: &str, why: &str) -> Notice {
+    Notice::error(&SINK_AWAY, place, format!("has no room: {why}"))
+        .seen("Nothing is acknowledged meanwhile; broker and gateways keep what they have.")
+        .likely("its disk is full")
+        .likely("all its connections are taken")
+        .try_next("make room on the server; receiving goes on by itself")
+}
+
+/// The database does not let us in or does not let us write.
+#[must_use]
+pub fn database_refuses(place: &str, why: &str) -> Notice {
+    Notice::error(&SINK_AWAY, place, format!("refuses us: {why}"))
+        .likely("user, password or database of --to are not what the server knows")
+        .likely("the user may not write to these tables, or the tables were changed by hand")
+        .try_next("psql with the same user and database: select * from fieldgate_layout")
+}
+
+/// There are no tables of ours.
+#[must_use]
+pub fn no_tables(place: &str) -> Notice {
+    Notice::error(&TABLES, place, "has no tables of fieldgate")
+        .likely("this is the first start with this database")
+        .likely("the connection looks into another schema (search_path)")
+        .try_next("the same command with --init")
+}
+
+/// The tables are of the other layout.
+#[must_use]
+pub fn other_layout(place: &str, there: &str) -> Notice {
+    Notice::error(&TABLES, place, format!("has tables of layout {there}, not of the one asked for"))
+        .try_next(format!("--layout {there}, or another database"))
+}
+
+/// The tables are of a version that this program does not know.
+#[must_use]
+pub fn other_version(place: &str, there: i32, here: i32) -> Notice {
+    let what = format!("has tables of version {there}; this program writes version {here}");
+    Notice::error(&TABLES, place, what)
+        .likely("a later fieldgate-receive made them")
+        .try_next("install the later version here too")
+}
+
 /// A payload of a gateway is refused; `reason` is one of a few, `why` says what was seen.
 #[must_use]
 pub fn refused(gw: &str, reason: &str, why: &str, sample: &str) -> Notice {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::address;
 use super::progress::Shown;
 use super::simulate::Simulate;
+use super::{address, postgres};
 use crate::error::{Exit, Fatal};
 use crate::mqtt::{Broker, Login, Tls};
 use crate::secret::Secret;
@@ -27,15 +27,18 @@ pub(super) struct Arguments {
     /// Broker: mqtt[s]://[user[:password]@]host[:port]
     #[arg(long, value_name = "URL")]
     pub(super) from: Option<String>,
-    /// Where batches end: ndjson
+    /// Where batches end: postgres://[user[:password]@]host[:port]/database, or ndjson
     #[arg(long, value_name = "TARGET", num_args = 1..=2, required = true)]
     pub(super) to: Vec<String>,
     /// Creates the tables; without --from that is all
     #[arg(long)]
     pub(super) init: bool,
-    /// How readings lie in PostgreSQL
-    #[arg(long, value_enum, default_value_t = Layout::Narrow)]
-    pub(super) layout: Layout,
+    /// How readings lie in PostgreSQL [default: as they do there, narrow when new]
+    #[arg(long, value_enum)]
+    pub(super) layout: Option<Layout>,
+    /// The database's password
+    #[arg(long, value_name = "FILE")]
+    pub(super) to_password_file: Option<PathBuf>,
     /// Receivers of one group share what arrives; "-" subscribes alone, for brokers that cannot share
     #[arg(long, value_name = "NAME", default_value = "fieldgate")]
     pub(super) group: String,
@@ -86,6 +89,19 @@ pub enum Layout {
 pub(super) enum Target {
     /// Lines of JSON on standard output.
     Ndjson,
+    /// Tables, with a ledger.
+    Postgres(Box<tokio_postgres::Config>),
+}
+
+impl Layout {
+    /// Returns its name, as typed and as the database remembers it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Narrow => "narrow",
+            Self::Array => "array",
+        }
+    }
 }
 
 impl Arguments {
@@ -94,7 +110,12 @@ impl Arguments {
         let words: Vec<&str> = self.to.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["ndjson"] => Ok(Target::Ndjson),
-            _ => Err(usage(&format!("--to {} is no target: ndjson", self.to.join(" ")))),
+            [url] if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                let password = self.to_password_file.clone().map(|file| Secret::File(file).read());
+                let password = password.transpose().map_err(|error| usage(&error.to_string()))?;
+                Ok(Target::Postgres(Box::new(postgres::configuration(url, password)?)))
+            }
+            _ => Err(usage("--to is none of: postgres://..., ndjson")),
         }
     }
 

@@ -173,13 +173,15 @@ impl River {
         let verdicts = loop {
             let (sink, desk) = (&mut self.sink, &mut self.desk);
             let work = async {
+                let verdicts = match slice.deliveries.as_slice() {
+                    [] => Vec::new(),
+                    deliveries => sink.store(deliveries).await?,
+                };
+                // After the batches: a status may say that the gateway let go of them.
                 if !slice.statuses.is_empty() {
                     sink.note(&slice.statuses).await?;
                 }
-                if slice.deliveries.is_empty() {
-                    return Ok(Vec::new());
-                }
-                sink.store(&slice.deliveries).await
+                Ok(verdicts)
             };
             let (stored, lost) = meanwhile(session, desk, next, work).await;
             match stored {

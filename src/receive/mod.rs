@@ -17,6 +17,7 @@ mod arguments;
 pub mod check;
 mod intake;
 mod ndjson;
+mod postgres;
 mod progress;
 mod rejects;
 mod simulate;
@@ -36,11 +37,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::arguments::{Arguments, Command, Target};
 use self::intake::Receiver;
+use self::postgres::{Postgres, Trouble};
 use self::rejects::Rejects;
 use self::sink::Sink;
 use self::totals::Totals;
+use crate::backoff::Backoff;
 use crate::error::{Exit, Fatal};
-use crate::events::{Events, receive as say};
+use crate::events::{Code, Events, receive as say};
+use crate::limits;
 
 /// Runs the receiver's command line.
 #[must_use]
@@ -77,7 +81,8 @@ fn run(arguments: &Arguments) -> Result<Exit, Fatal> {
 /// Opens the sink, then receives until a signal comes.
 async fn receive(arguments: &Arguments) -> Result<Exit, Fatal> {
     let target = arguments.target()?;
-    let sink = open(&target).await?;
+    let events = Events::default();
+    let sink = open(target, arguments, &events).await?;
     let Some(broker) = arguments.broker()? else { return Ok(Exit::Done) };
     let totals = Arc::new(Totals::default());
     let stop = stop_on_signals()?;
@@ -85,7 +90,7 @@ async fn receive(arguments: &Arguments) -> Result<Exit, Fatal> {
         broker,
         filters: arguments.filters(),
         sink,
-        events: Events::default(),
+        events,
         totals: Arc::clone(&totals),
         rejects: arguments.rejects.as_deref().map(Rejects::open).transpose()?,
     };
@@ -98,9 +103,38 @@ async fn receive(arguments: &Arguments) -> Result<Exit, Fatal> {
     Ok(Exit::Done)
 }
 
-async fn open(target: &Target) -> Result<Box<dyn Sink>, Fatal> {
-    match target {
-        Target::Ndjson => Ok(Box::new(ndjson::Ndjson)),
+/// Opens the sink. A database that is not there yet is waited for, as it is later.
+async fn open(
+    target: Target,
+    arguments: &Arguments,
+    events: &Events,
+) -> Result<Box<dyn Sink>, Fatal> {
+    let config = match target {
+        Target::Ndjson => return Ok(Box::new(ndjson::Ndjson)),
+        Target::Postgres(config) => config,
+    };
+    let mut pauses = Backoff::new(limits::SINK_RETRY_DELAY_MIN, limits::SINK_RETRY_DELAY_MAX);
+    let mut told: Option<(&Code, String)> = None;
+    loop {
+        match Postgres::open(*config.clone(), arguments.init, arguments.layout).await {
+            Ok(sink) => {
+                if let Some((code, subject)) = told {
+                    events.clear(code, &subject, "is there now");
+                }
+                return Ok(Box::new(sink));
+            }
+            Err(Trouble::Person(notice)) => {
+                return Err(Fatal::new(Exit::Misconfigured, notice.to_string()));
+            }
+            Err(Trouble::Weather(notice)) if arguments.from.is_none() => {
+                return Err(Fatal::new(Exit::Unreachable, notice.to_string()));
+            }
+            Err(Trouble::Weather(notice)) => {
+                told.get_or_insert((notice.code, notice.subject.clone()));
+                events.raise(*notice);
+                tokio::time::sleep(pauses.pause()).await;
+            }
+        }
     }
 }
 

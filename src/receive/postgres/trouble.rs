@@ -1,0 +1,139 @@
+//! What PostgreSQL can refuse, sorted by who can mend it, in words for people.
+
+use std::error::Error as _;
+use std::io;
+use std::time::Duration;
+
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, Error};
+
+use crate::error::{Exit, Fatal};
+use crate::events::{Notice, receive as say};
+
+/// Why there is no database to write to.
+#[derive(Debug)]
+pub(in crate::receive) enum Trouble {
+    /// It passes by itself: the server is down, starting, full or out of reach.
+    Weather(Box<Notice>),
+    /// A person has to do something first.
+    Person(Box<Notice>),
+}
+
+/// How long one address is tried.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// After which a peer that takes no bytes is given up, and one that is silent is asked.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Reads `postgres://…`, and sets what every connection of ours has.
+pub(in crate::receive) fn configuration(
+    url: &str,
+    password: Option<String>,
+) -> Result<Config, Fatal> {
+    let usage = |why: &str| Fatal::new(Exit::Usage, format!("fieldgate-receive: --to: {why}"));
+    let mut config: Config = url.parse().map_err(|_| {
+        // The parser's own words may repeat the password.
+        usage("this is no postgres://[user[:password]@]host[:port]/database[?option=value]")
+    })?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(usage(
+            "sslmode=require: this version speaks no TLS to PostgreSQL; use a socket \
+             (?host=/run/postgresql), a private network or a tunnel",
+        ));
+    }
+    config.ssl_mode(SslMode::Disable);
+    if let Some(password) = password {
+        config.password(password);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("fieldgate-receive");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIME_MAX);
+    }
+    config.tcp_user_timeout(SILENCE_MAX).keepalives_idle(SILENCE_MAX);
+    let ours = "-c idle_in_transaction_session_timeout=60000";
+    let options = config.get_options().map_or(ours.to_owned(), |theirs| format!("{ours} {theirs}"));
+    config.options(options);
+    Ok(config)
+}
+
+/// Returns where the database is, without secrets.
+pub(super) fn place(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let name = config.get_dbname().or(config.get_user()).unwrap_or("");
+    format!("PostgreSQL {host}:{port}/{name}")
+}
+
+/// Returns whether another transaction was in the way, and the same again may work at once.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    let codes = [&SqlState::T_R_DEADLOCK_DETECTED, &SqlState::T_R_SERIALIZATION_FAILURE];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
+/// Returns whether the values themselves are refused: data exceptions, violated constraints, limits
+/// of the program (SQLSTATE classes 22, 23 and 54; PostgreSQL documentation, appendix A).
+pub(super) fn is_of_data(error: &Error) -> bool {
+    let class = error.code().map_or("", |code| code.code().get(..2).unwrap_or(""));
+    matches!(class, "22" | "23" | "54")
+}
+
+/// Says what the server said.
+pub(super) fn words(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(refusal) => {
+            format!("PostgreSQL says: {} ({})", refusal.message(), refusal.code().code())
+        }
+        None => match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(of_system) => match of_system.kind() {
+                io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+                io::ErrorKind::NotFound => "there is no such socket or host".to_owned(),
+                io::ErrorKind::PermissionDenied => "its socket is not for this user".to_owned(),
+                io::ErrorKind::TimedOut => "nothing comes back".to_owned(),
+                _ => "the network failed".to_owned(),
+            },
+            None if error.is_closed() => "the connection was closed".to_owned(),
+            None => "the conversation broke off".to_owned(),
+        },
+    }
+}
+
+/// Sorts an error by who can mend it.
+pub(super) fn sort(place: &str, error: &Error) -> Trouble {
+    let words = words(error);
+    let Some(code) = error.code() else {
+        return Trouble::Weather(Box::new(say::database_away(place, &words)));
+    };
+    let class = code.code().get(..2).unwrap_or("");
+    match class {
+        // Invalid authorisation, no such database, wrong object, no privilege.
+        "28" | "3D" | "42" => Trouble::Person(Box::new(say::database_refuses(place, &words))),
+        "53" => Trouble::Weather(Box::new(say::database_full(place, &words))),
+        _ => Trouble::Weather(Box::new(say::database_away(place, &words))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_becomes_a_configuration_and_its_password_stays_hidden() {
+        let config = configuration("postgres://me:secret@db:99/plant", None).unwrap();
+        assert_eq!(place(&config), "PostgreSQL db:99/plant");
+        let socket = configuration("postgres:///plant?host=/run/postgresql&user=me", None).unwrap();
+        assert_eq!(place(&socket), "PostgreSQL /run/postgresql:5432/plant");
+        for bad in [
+            "postgres://me:secret@db/plant?nonsense=1",
+            "postgres://me:secret@db/p?sslmode=require",
+        ] {
+            let refused = configuration(bad, None).unwrap_err();
+            assert!(refused.exit == Exit::Usage && !refused.message.contains("secret"));
+        }
+    }
+}
