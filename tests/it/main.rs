@@ -11,6 +11,8 @@ mod fuzz;
 mod modbus;
 mod peers;
 mod power;
+#[cfg(feature = "receive")]
+mod receive;
 mod reference;
 mod river;
 mod serial;

@@ -104,3 +104,112 @@ impl Mosquitto {
 pub fn python() -> Command {
     Command::new(std::env::var("FIELDGATE_PYTHON").unwrap_or_else(|_| "python3".into()))
 }
+
+/// A PostgreSQL of the test's own, in a folder of its own, reached by TCP.
+#[cfg(feature = "receive")]
+pub struct Postgres {
+    /// Where it listens.
+    pub port: u16,
+    folder: tempfile::TempDir,
+    peer: Option<Peer>,
+}
+
+#[cfg(feature = "receive")]
+impl Postgres {
+    /// Makes a cluster and starts it.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some((uid, gid)) = Self::user() {
+            std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let mut database = Self { port: free_port(), folder, peer: None };
+        let made = database
+            .command("initdb")
+            .args(["--auth=trust", "--username=fieldgate", "--encoding=UTF8", "--locale=C"])
+            .args(["--no-sync", "-D"])
+            .arg(database.folder.path().join("db"))
+            .output()
+            .unwrap_or_else(|e| panic!("initdb cannot be started ({e}); tests/run installs it"));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        database.resume();
+        database
+    }
+
+    /// Starts it again on the same port; what a crash left behind is recovered first.
+    pub fn resume(&mut self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut command = self.command("postgres");
+            command.arg("-D").arg(self.folder.path().join("db"));
+            command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+            command.arg("-c").arg(format!("port={}", self.port));
+            command
+                .arg("-c")
+                .arg(format!("unix_socket_directories={}", self.folder.path().display()));
+            let mut peer = Peer::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+            while Instant::now() < end {
+                if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                    self.peer = Some(peer);
+                    return;
+                }
+                // Children of a killed one may still hold its shared memory: try again.
+                if peer.0.try_wait().unwrap().is_some() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(Instant::now() < end, "PostgreSQL does not start");
+        }
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn stop(&mut self) {
+        self.peer = None;
+    }
+
+    /// Returns the URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://fieldgate@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Connects, waiting for it to have started.
+    pub async fn connect(&self, database: &str) -> tokio_postgres::Client {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match tokio_postgres::connect(&self.url(database), tokio_postgres::NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    return client;
+                }
+                Err(e) => assert!(Instant::now() < end, "PostgreSQL lets nobody in: {e}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Returns a program of PostgreSQL's, to be run as the user it accepts: it refuses root.
+    fn command(&self, program: &str) -> Command {
+        use std::os::unix::process::CommandExt as _;
+        let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
+            .map(|folders| folders.flatten().map(|folder| folder.path().join("bin")).collect())
+            .unwrap_or_default();
+        versions.sort();
+        let path = versions.last().map_or_else(|| program.into(), |bin| bin.join(program));
+        let mut command = Command::new(path);
+        command.current_dir(self.folder.path());
+        if let Some((uid, gid)) = Self::user() {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    /// Returns user and group `postgres` when this is root.
+    fn user() -> Option<(u32, u32)> {
+        let number = |args: &[&str]| -> u32 {
+            let said = Command::new("id").args(args).output().unwrap().stdout;
+            let said = String::from_utf8(said).unwrap();
+            said.trim().parse().expect("there is no user postgres; tests/run installs PostgreSQL")
+        };
+        (number(&["-u"]) == 0).then(|| (number(&["-u", "postgres"]), number(&["-g", "postgres"])))
+    }
+}

@@ -65,15 +65,17 @@ fn counting_device() -> (u16, Counting) {
     (told.recv().unwrap(), device)
 }
 
-struct World {
+pub struct World {
     folder: TempDir,
     config: PathBuf,
-    broker: Mosquitto,
+    /// Between daemon and subscriber.
+    pub broker: Mosquitto,
     device: Counting,
 }
 
 impl World {
-    fn new(every: &str) -> Self {
+    /// Sets everything up but the daemon; the device is read every `every`.
+    pub fn new(every: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = Mosquitto::start(folder.path(), "");
         let (device_port, device) = counting_device();
@@ -103,7 +105,8 @@ batch = {{ max_age = "500ms" }}
         Self { folder, config, broker, device }
     }
 
-    fn start(&self) -> Peer {
+    /// Starts the daemon.
+    pub fn start(&self) -> Peer {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -118,8 +121,17 @@ batch = {{ max_age = "500ms" }}
         )
     }
 
-    fn polls(&self) -> u16 {
+    /// Returns how often the device was read.
+    pub fn polls(&self) -> u16 {
         self.device.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the device was read so often.
+    #[cfg(feature = "receive")]
+    pub async fn polled(&self, polls: u16) {
+        while self.polls() < polls {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn log(&self) -> String {
@@ -219,7 +231,8 @@ fn consecutive(polls: &[i64]) -> bool {
     polls.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }
 
-fn signal(peer: &Peer, name: &str) {
+/// Sends a signal by name.
+pub fn signal(peer: &Peer, name: &str) {
     let ended = Command::new("kill").args([name, &peer.id().to_string()]).status().unwrap();
     assert!(ended.success());
 }
