@@ -35,6 +35,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use self::arguments::Layout;
 use self::arguments::{Arguments, Command, Target};
 use self::intake::Receiver;
 use self::postgres::{Postgres, Trouble};
@@ -135,6 +136,20 @@ async fn open(
                 tokio::time::sleep(pauses.pause()).await;
             }
         }
+    }
+}
+
+/// Opens PostgreSQL as a sink, making its tables: the door for benchmarks and for programs that have
+/// batches from elsewhere.
+///
+/// # Errors
+/// When the URL is none, the server is not reached, or the tables are not ours to write.
+pub async fn postgres_sink(url: &str, layout: Layout) -> Result<Box<dyn Sink>, Fatal> {
+    let config = postgres::configuration(url, None)?;
+    match Postgres::open(config, true, Some(layout)).await {
+        Ok(sink) => Ok(Box::new(sink)),
+        Err(Trouble::Person(notice)) => Err(Fatal::new(Exit::Misconfigured, notice.to_string())),
+        Err(Trouble::Weather(notice)) => Err(Fatal::new(Exit::Unreachable, notice.to_string())),
     }
 }
 

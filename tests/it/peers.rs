@@ -107,6 +107,7 @@ pub fn python() -> Command {
 
 /// A PostgreSQL of the test's own, in a folder of its own, reached by TCP.
 #[cfg(feature = "receive")]
+#[allow(dead_code, reason = "a benchmark uses one part of it, the tests another")]
 pub struct Postgres {
     /// Where it listens.
     pub port: u16,
@@ -115,6 +116,7 @@ pub struct Postgres {
 }
 
 #[cfg(feature = "receive")]
+#[allow(dead_code, reason = "a benchmark uses one part of it, the tests another")]
 impl Postgres {
     /// Makes a cluster and starts it.
     pub fn start() -> Self {
@@ -165,6 +167,11 @@ impl Postgres {
     /// Kills it, as a power cut would.
     pub fn stop(&mut self) {
         self.peer = None;
+    }
+
+    /// Returns the process id of the server's first process, the parent of all others.
+    pub fn id(&self) -> u32 {
+        self.peer.as_ref().map_or(0, Peer::id)
     }
 
     /// Returns the URL of a database.

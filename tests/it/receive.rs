@@ -58,7 +58,7 @@ fn sealed(sent: Sent<'_>, point: &str, samples: impl IntoIterator<Item = (i64, S
             stream: Stream::Data,
             at: UnixMillis(at),
             points: Arc::from([id]),
-            samples: vec![sample].into(),
+            samples: vec![sample],
         });
     }
     let bodies = assembly.into_bodies(&points, Coding::Zlib, limits::BATCH_BYTES_MAX);
