@@ -8,7 +8,7 @@
 //! The rooms, from the ground up (arrows point down only; `tests/tidy.rs` holds that):
 //!
 //! - floor 0: [`limits`] every bound with its reason; [`reading`] the thing that flows;
-//!   [`batch`] the wire format; [`clock`] wall time; [`backoff`] pauses before another try;
+//!   [`batch`] the wire format; [`ranges`] sets of sequence numbers; [`clock`] wall time; [`backoff`] pauses before another try;
 //!   [`secret`] where a password is kept; [`error`] exit codes; [`events`] everything an operator
 //!   may be told; [`mqtt`] the broker session that uplink and zigbee2mqtt share
 //! - floor 1: [`sources`] one task a bus; [`store`] SQLite behind one thread; [`uplink`] batches to
@@ -40,6 +40,7 @@ pub mod gateway;
 pub mod limits;
 pub mod mqtt;
 pub mod pipeline;
+pub mod ranges;
 pub mod reading;
 #[cfg(feature = "receive")]
 pub mod receive;

@@ -165,6 +165,54 @@ pub const LINK_STEADY_TIME: Duration = Duration::from_secs(10);
 /// Connections in a row that end with the same batch unacknowledged first, before it is suspected.
 pub const BATCH_SUSPECTED_AFTER: u32 = 5;
 
+/// Refusals of one batch in a row, each with a reason that another try does not change, before it is
+/// parked: three, because a broker in trouble may say so by mistake.
+pub const BATCH_REFUSED_MAX: u32 = 3;
+
+/// Batches that are parked at the same time. More than a few mean that it is the broker, not the
+/// batches; from then on all wait.
+pub const BATCHES_PARKED_MAX: usize = 64;
+
+/// How long a parked batch rests before it is tried again: a person needs that long to raise a limit
+/// of the broker, and half a megabyte an hour is no burden.
+pub const BATCH_PARKED_TIME: Duration = Duration::from_secs(3600);
+
+/// First and longest pause after a broker refused a batch because it is busy.
+pub const BROKER_BUSY_TIME_MIN: Duration = Duration::from_secs(1);
+
+/// See [`BROKER_BUSY_TIME_MIN`]: quotas of clouds count by the second or the minute.
+pub const BROKER_BUSY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// New batches that may wait, while a backlog drains, before they take three of four slots instead
+/// of one.
+pub const LIVE_BEHIND_MAX: u64 = 4;
+
+/// Bytes in flight that no link is too slow for: a few batches of usual size, 1.4 s on LTE-M, and
+/// enough to measure a faster one by.
+pub const UPLINK_FLIGHT_BYTES_MIN: usize = 64 * 1024;
+
+/// Longest wait of a long backlog after a connection began: the newest batches of a whole fleet are
+/// through before its backlogs compete for a broker that comes back.
+pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(5);
+
+/// Ranges of sequence numbers that an uplink remembers a stream, 16 bytes each. In order they are
+/// one or two; what is forgotten beyond is sent once more under the same key.
+pub const UPLINK_SPANS_MAX: usize = 1024;
+
+/// How long a batch that the broker has may stay unnamed while its receiver names others, before it
+/// is sent again; at most twice that. A receiver speaks every ten seconds.
+pub const RECEIPT_OVERDUE_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a receiver may say nothing, while the broker has batches for it, before a person is told.
+pub const RECEIVER_SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// Bytes of a receiver's acknowledgement that is read.
+pub const RECEIPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Holes of a receiver's acknowledgement that are taken; what lies behind the last of them is left to
+/// the next.
+pub const RECEIPT_HOLES_MAX: usize = 256;
+
 /// Longest pause while the broker hangs up on one batch: each try sends it again, and on a metered
 /// link half a megabyte every half minute would be a gigabyte a day.
 pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);

@@ -10,8 +10,9 @@ const LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 104;
 
 /// Rooms by floor; a room may use its own floor's earlier doors only where [`DOORS`] says so.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("limits", 0),
+    ("ranges", 0),
     ("reading", 0),
     ("batch", 0),
     ("clock", 0),

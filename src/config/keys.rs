@@ -34,6 +34,8 @@ pub enum Kind {
     Duration(Duration, Duration),
     /// Text with a unit: `"2GiB"`; bounds included.
     Size(u64, u64),
+    /// A size in a time, which stands first: `"200KiB/s"`; bounds of the size included.
+    Rate(&'static str, u64, u64),
     /// Whole number; bounds included.
     Integer(i64, i64),
     /// Finite number.
@@ -59,8 +61,8 @@ pub enum Kind {
 }
 
 use Kind::{
-    Choice, File, Frame, Integer, Later, Named, Number, Points, Secret, Size, Table, Text, Texts,
-    Words,
+    Choice, File, Frame, Integer, Later, Named, Number, Points, Rate, Secret, Size, Table, Text,
+    Texts, Words,
 };
 
 const fn must(name: &'static str, kind: Kind, help: &'static str) -> Key {
@@ -301,7 +303,17 @@ pub const UPLINK: Keys = &[
         "longest silence towards the broker",
     ),
     must("batch", Table(BATCH), "when and how batches are sealed"),
-    or("ack", Choice(&["broker"]), "broker", "who frees a batch: the broker's PUBACK"),
+    or(
+        "ack",
+        Choice(&["broker", "receiver"]),
+        "broker",
+        "who frees a batch: the broker's PUBACK, or its receiver on fg/1/GATEWAY/ack",
+    ),
+    must(
+        "drain",
+        Rate("s", 1024, 1 << 40),
+        "most that a backlog takes of the link beside what is new; default: all it leaves",
+    ),
 ];
 
 /// `auth`
@@ -372,6 +384,8 @@ impl Kind {
             File => ("a path", "\"..\""),
             Self::Duration(..) => ("a duration with its unit", "\"5s\""),
             Size(..) => ("a size with its unit", "\"2GiB\""),
+            Rate("s", ..) => ("a size a second", "\"200KiB/s\""),
+            Rate(..) => ("a size a month", "\"500MB/month\""),
             Integer(..) => ("a whole number", "1"),
             Number => ("a number", "0.1"),
             Choice(words) => ("one of a few words", words.first().copied().unwrap_or_default()),

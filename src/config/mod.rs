@@ -161,6 +161,8 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
         config_hash: Arc::clone(&hash),
         labels: gateway.labels(),
         broker: receiver.broker,
+        ack: receiver.ack,
+        drain: receiver.drain,
     });
     let store = store::settings::Settings {
         gateway: Arc::clone(&gateway.name),

@@ -8,6 +8,7 @@ use crate::mqtt::{Broker, Login, Tls, Version};
 use crate::sources::coap::settings::{Client, Format, Listener, Mode};
 use crate::sources::zigbee2mqtt::settings::Bridge;
 use crate::store::settings::Seal;
+use crate::uplink::settings::Ack;
 
 use super::fault::Fault;
 use super::findings::{Plain, Where, key_as_written};
@@ -33,6 +34,10 @@ pub struct Receiver {
     pub broker: Broker,
     /// How batches are sealed for it.
     pub seal: Seal,
+    /// Who frees a batch.
+    pub ack: Ack,
+    /// Bytes a second that a backlog may take.
+    pub drain: Option<u64>,
 }
 
 impl<'a> Resolver<'a> {
@@ -221,7 +226,11 @@ impl<'a> Resolver<'a> {
         let path = Where::table(&format!("uplink.{}", key_as_written(named.name)));
         let table = Table::new(self.findings, path, keys::UPLINK, named.layer, None);
         table.choice("preset");
-        table.choice("ack");
+        let ack = match table.choice("ack") {
+            Some("receiver") => Ack::Receiver,
+            _ => Ack::Broker,
+        };
+        let drain = table.rate_if_any("drain");
         let keep_alive = table.duration("keep_alive");
         if keep_alive.subsec_nanos() != 0 {
             let place = table.raw("keep_alive").map_or(table.place(), |raw| raw.place);
@@ -242,7 +251,7 @@ impl<'a> Resolver<'a> {
         };
         let client_id = self.gateway.name.to_string();
         let broker = broker(&table, broker_url, client_id, keep_alive);
-        Some(Receiver { name: named.name.to_owned(), broker, seal })
+        Some(Receiver { name: named.name.to_owned(), broker, seal, ack, drain })
     }
 }
 

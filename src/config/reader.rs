@@ -277,6 +277,24 @@ impl<'a> Table<'a> {
         size
     }
 
+    /// Reads a size in a time, in bytes.
+    pub fn rate_if_any(&self, name: &str) -> Option<u64> {
+        let Kind::Rate(per, min, max) = self.key(name).kind else { return None };
+        let (bytes, place) = self.parsed(name, |text| {
+            let size = text.strip_suffix(per).and_then(|text| text.strip_suffix('/'));
+            let Some(size) = size else { return Err(format!("{name} is a size in /{per}")) };
+            let bytes = value::size(size.trim_end())?;
+            if (min..=max).contains(&bytes) {
+                return Ok(bytes);
+            }
+            let (min, max) = (value::show_size(min), value::show_size(max));
+            Err(format!("{name} is from {min}/{per} to {max}/{per}"))
+        })?;
+        let text = self.raw(name)?.value.as_str()?;
+        self.put(name, Plain::Text(text), place);
+        Some(bytes)
+    }
+
     /// Reads one of the words of its kind.
     pub fn choice(&self, name: &str) -> Option<&'static str> {
         let Kind::Choice(words) = self.key(name).kind else { return None };

@@ -76,6 +76,10 @@ fn kind(kind: &Kind) -> Value {
             "type": "string",
             "pattern": "^[0-9]+(\\.[0-9]+)?\\s*([kKMGTmgt][iI]?)?[bB]?$",
         }),
+        Kind::Rate(per, ..) => json!({
+            "type": "string",
+            "pattern": format!("^[0-9]+(\\.[0-9]+)?\\s*([kKMGTmgt][iI]?)?[bB]/{per}$"),
+        }),
         Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Number => json!({ "type": "number" }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),

@@ -21,6 +21,8 @@ pub const CODES: &[&Code] = &[
     &BATCH_UNWANTED,
     &META_TOO_LARGE,
     &SUBSCRIPTION_REFUSED,
+    &RECEIVER_SILENT,
+    &RECEIPT_UNBELIEVED,
 ];
 
 /// FG-U01.
@@ -88,12 +90,13 @@ pub static NOT_ACKNOWLEDGED: Code = Code {
 /// FG-U07.
 pub static BATCH_UNWANTED: Code = Code {
     id: "FG-U07",
-    title: "broker hangs up on one batch",
-    about: "Several connections in a row ended with the same batch sent and not acknowledged. \
-            Nearly always it is larger than the broker takes: MQTT 3.1.1 has no other way to say \
-            so than to hang up. The gateway keeps the batch, because the order of a stream is \
-            never broken, and tries again with long pauses. A person raises the broker's limit \
-            on packet size.",
+    title: "broker does not take a batch",
+    about: "The broker refused a batch several times, or several connections in a row ended with \
+            it sent and not acknowledged, or it is larger than the broker takes: MQTT 3.1.1 has \
+            no other way to say so than to hang up. The gateway parks the batch: it stays on disk \
+            and is counted, everything else goes on, and it is tried again once an hour until it \
+            passes or the buffer's limit drops it. A person raises the broker's limit on packet \
+            size, or allows the topic.",
 };
 
 /// FG-U08.
@@ -114,6 +117,27 @@ pub static SUBSCRIPTION_REFUSED: Code = Code {
             nothing arrives from there. The gateway tries again with growing pauses. A person \
             allows the topic in the broker's access list, or corrects the topic in the \
             configuration.",
+};
+
+/// FG-U20.
+pub static RECEIVER_SILENT: Code = Code {
+    id: "FG-U20",
+    title: "receiver says nothing",
+    about: "With ack = \"receiver\" a batch is freed when its receiver names it on the topic \
+            fg/1/GATEWAY/ack. The broker has taken batches, and nobody has named any for long. \
+            Nothing is lost: they stay on disk until the buffer's limit. A person looks whether \
+            the receiver runs, sees this gateway's topics and may publish to that one; once it \
+            speaks again, what it misses is sent again.",
+};
+
+/// FG-U21.
+pub static RECEIPT_UNBELIEVED: Code = Code {
+    id: "FG-U21",
+    title: "acknowledgement that cannot be true",
+    about: "Something on the topic fg/1/GATEWAY/ack is no acknowledgement of a receiver of this \
+            gateway: it is no JSON of that form, speaks of an epoch or a batch that never was, or \
+            is far too long. It was ignored and counted; no batch is freed by it. A person looks \
+            at who may publish to that topic: nobody but the receiver should.",
 };
 
 /// The codes that end when a session works again.
@@ -332,20 +356,72 @@ pub fn not_acknowledged(subject: &str, broker: &Broker, count: usize, waited: Du
 /// Builds the notice for a batch that connections keep ending with.
 #[must_use]
 pub fn batch_unwanted(subject: &str, batch: &str, bytes: usize, times: u32) -> Notice {
-    Notice::error(
-        &BATCH_UNWANTED,
+    let what =
+        format!("lost {times} connections in a row over the same batch, {batch} ({bytes} bytes)");
+    parked(subject, what)
+        .likely(format!(
+            "the broker takes packets below {bytes} bytes only \
+             (mosquitto: max_packet_size, EMQX: max_packet_size, AWS IoT: 128 KiB)"
+        ))
+        .likely("an access list of the broker hangs up on this topic")
+        .likely("the broker crashes on it")
+        .try_next("raise the broker's limit on packet size, or lower batch.max_bytes")
+        .try_next("fieldgate buffer status")
+}
+
+/// Builds the notice for a batch that is larger than the broker says it takes.
+#[must_use]
+pub fn batch_too_large(subject: &str, batch: &str, bytes: usize, bytes_max: usize) -> Notice {
+    let what = format!("cannot send {batch} ({bytes} bytes): the broker takes {bytes_max} bytes");
+    parked(subject, what)
+        .likely("the batch was sealed before batch.max_bytes was lowered, or for another broker")
+        .likely("the broker's limit on packet size was lowered")
+        .try_next(format!("raise that limit, or set batch.max_bytes below {bytes_max}"))
+        .try_next("fieldgate buffer status")
+}
+
+/// Builds the notice for a batch that the broker refuses with a reason of its own.
+#[must_use]
+pub fn batch_refused(subject: &str, batch: &str, bytes: usize) -> Notice {
+    let times = limits::BATCH_REFUSED_MAX;
+    let what = format!("is refused the batch {batch} ({bytes} bytes), {times} times");
+    parked(subject, what)
+        .likely("this client may not publish to its topic")
+        .likely("the broker checks payloads, and this one is not to its taste")
+        .try_next("look at the broker's log for this client")
+}
+
+fn parked(subject: &str, what: String) -> Notice {
+    Notice::error(&BATCH_UNWANTED, subject, what)
+        .seen("Nothing is lost: the batch waits on disk, all others go on; it is tried every hour.")
+}
+
+/// Builds the notice for a receiver that says nothing; `last` is how long ago it did.
+#[must_use]
+pub fn receiver_silent(subject: &str, topic: &str, last: Option<Duration>) -> Notice {
+    let since = match last {
+        Some(last) => format!("for {}", rounded(last)),
+        None => "since the gateway started".to_owned(),
+    };
+    Notice::warning(&RECEIVER_SILENT, subject, format!("has heard nothing on {topic} {since}"))
+        .seen("The broker takes batches; they are kept here until their receiver names them.")
+        .likely("no receiver runs, or it cannot store what it gets")
+        .likely(format!("the receiver may not publish to {topic}"))
+        .likely("the receiver does not acknowledge; then ack = \"broker\" is right")
+        .try_next(format!("mosquitto_sub -t '{topic}' at the broker"))
+}
+
+/// Builds the notice for an acknowledgement that `why`.
+#[must_use]
+pub fn receipt_unbelieved(subject: &str, why: &str) -> Notice {
+    Notice::warning(
+        &RECEIPT_UNBELIEVED,
         subject,
-        format!("lost {times} connections in a row over the same batch, {batch} ({bytes} bytes)"),
+        format!("got an acknowledgement that {why}; it is ignored"),
     )
-    .seen("Nothing is lost: the batch and all after it wait on disk.")
-    .likely(format!(
-        "the broker takes packets below {bytes} bytes only \
-         (mosquitto: max_packet_size, EMQX: max_packet_size, AWS IoT: 128 KiB)"
-    ))
-    .likely("an access list of the broker hangs up on this topic")
-    .likely("the broker crashes on it")
-    .try_next("raise the broker's limit on packet size; then lower the readings in a batch")
-    .try_next("fieldgate buffer status")
+    .likely("another program publishes to this gateway's ack topic")
+    .likely("two gateways share this name")
+    .try_next("look at the broker's access list for that topic")
 }
 
 /// Builds the notice for a list of series that does not fit.

@@ -2,31 +2,36 @@
 //! want. It changes state and touches neither network nor store: [`Machine::on`] takes what
 //! happened and returns what to do.
 //!
-//! Order within a stream is the order of sequence numbers. A connection begins with nothing in
-//! flight, so whatever was not acknowledged on an earlier one is read and sent again, oldest first;
-//! an acknowledgement frees a batch only through the packet identifier that it got on this very
-//! connection.
+//! Batches of a stream go out oldest first, but the contract knows no order: after an outage that
+//! left more than a window, what is new goes beside the backlog (`lane.rs`), and a batch that is
+//! refused or hung up on again and again is parked, so that the rest can pass. An acknowledgement
+//! counts only through the packet identifier that the batch got on this very connection.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::outbox::Sealed;
+use tokio::time::Instant;
+
+use super::lane::{Lane, Next};
+use super::outbox::{Sealed, Standing};
+use super::parked::{Parked, Reason};
 use crate::limits;
 use crate::mqtt::PacketId;
+use crate::ranges::Ranges;
 use crate::store::Shelf;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A connection begins; with the newest sequence numbers, as [`Event::Newest`].
-    Connected([u64; Shelf::COUNT]),
+    /// A connection begins, and this waits.
+    Connected(Standing),
     /// The connection ended; `closed` when the other side ended it, which may be its way to say
     /// that it does not want a batch.
     Lost {
         /// Whether the other side ended it.
         closed: bool,
     },
-    /// The newest sequence number of each stream, in the order of [`Shelf::ALL`].
-    Newest([u64; Shelf::COUNT]),
+    /// What waits now; also when nothing new does and a pause has ended.
+    News(Standing),
     /// The answer to [`Action::Read`]: oldest first; none when there are no more, and fewer than
     /// asked when they are large.
     Read(Shelf, Vec<Sealed>),
@@ -36,6 +41,26 @@ pub enum Event {
     Sent(PacketId),
     /// The broker has what it got under this identifier.
     Acknowledged(PacketId),
+    /// The broker does not take what it got under this identifier.
+    Refused(PacketId, Refusal),
+    /// The receiver has everything up to `upto` but `holes`; see [`Machine::believes`].
+    Receipt {
+        /// Of which stream.
+        stream: Shelf,
+        /// Highest sequence number it has.
+        upto: u64,
+        /// What it misses below.
+        holes: Ranges,
+    },
+}
+
+/// Why a broker does not take a batch (MQTT 5, section 3.4.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not now: a quota is exceeded, or it is busy.
+    Busy,
+    /// Not as it is.
+    Never,
 }
 
 /// What to do, in this order.
@@ -45,15 +70,28 @@ pub enum Action {
     Read {
         /// Which stream.
         stream: Shelf,
-        /// Sequence number of the last batch sent on this connection; 0 for none.
+        /// Batches above this one.
         after: u64,
         /// At most so many.
         count: usize,
     },
     /// Publish, and report.
     Send(Shelf, Sealed),
-    /// Tell the store that the receiver's side has it.
-    Free(Flying),
+    /// The broker has taken it: proof that the link works.
+    Taken(Flying),
+    /// Tell the store that these are through, `first` to `last`.
+    Free {
+        /// Their stream.
+        stream: Shelf,
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
+    /// It stays on disk and is not sent for [`limits::BATCH_PARKED_TIME`]: tell the operator.
+    Park(Flying, Reason),
+    /// All that was parked is through or gone.
+    Unparked,
 }
 
 /// A batch on its way.
@@ -78,29 +116,59 @@ pub struct Suspect {
     pub times: u32,
 }
 
+/// What the link allows now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Batches in flight.
+    pub batches: usize,
+    /// Bytes in flight, beyond one batch.
+    pub bytes: usize,
+    /// Bytes of a payload that the broker takes.
+    pub payload: usize,
+    /// Whether a backlog has to wait.
+    pub paced: bool,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        let batches = limits::BATCHES_IN_FLIGHT_MAX;
+        Self { batches, bytes: usize::MAX, payload: usize::MAX, paced: false }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Machine {
+    /// Whether batches are freed by their receiver's word, not by the broker's.
+    by_receiver: bool,
     connected: bool,
+    epoch: u64,
     lanes: [Lane; Shelf::COUNT],
     /// In flight, with their place in the order of sending.
     flying: BTreeMap<PacketId, (u64, Flying)>,
     sent: u64,
     /// Sends that were ordered and not reported yet.
     leaving: VecDeque<Flying>,
-    /// What the store was asked and has not answered: stream and count.
-    asked: Option<(Shelf, usize)>,
+    /// Of both, bytes.
+    bytes: usize,
+    /// Bytes of the batch ordered last: what the next is likely to have.
+    bytes_last: usize,
+    asked: Option<Asked>,
     turn: usize,
     suspect: Option<Suspect>,
+    parked: Parked,
+    allowance: Allowance,
+    /// When the present age of what was delivered began.
+    aged: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Lane {
-    after: u64,
-    /// Whether the store may have batches after `after`.
-    more: bool,
-    /// Newest sequence number heard of; when it grows, there is more.
-    told: u64,
+/// What the store was asked and has not answered.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    stream: Shelf,
+    first: u64,
+    last: u64,
+    trial: bool,
 }
 
 /// Events first: they are few, and somebody waits for them. What was salvaged waits longest.
@@ -114,34 +182,34 @@ const TURNS: [Shelf; Shelf::COUNT] = [
 ];
 
 impl Machine {
-    /// Takes what happened; returns what to do about it.
-    pub fn on(&mut self, event: Event) -> Vec<Action> {
+    /// Begins with nothing known; with `by_receiver`, only [`Event::Receipt`] frees.
+    #[must_use]
+    pub fn new(by_receiver: bool) -> Self {
+        Self { by_receiver, ..Self::default() }
+    }
+
+    /// Takes what happened at `now`; returns what to do about it.
+    pub fn on(&mut self, now: Instant, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.age(now);
         match event {
-            Event::Connected(newest) => {
-                self.end_flight();
-                self.connected = true;
-                self.lanes = newest.map(|told| Lane { after: 0, more: told > 0, told });
-                self.turn = 0;
-            }
+            Event::Connected(standing) => self.begin(&standing),
             Event::Lost { closed } => {
                 if closed {
-                    self.suspect_first();
+                    self.suspect_first(now, &mut actions);
                 }
                 self.end_flight();
                 self.connected = false;
             }
-            Event::Newest(newest) => {
-                for (lane, newest) in self.lanes.iter_mut().zip(newest) {
-                    lane.more |= newest > lane.told;
-                    lane.told = newest;
+            Event::News(standing) => {
+                for (lane, waiting) in self.lanes.iter_mut().zip(standing.streams) {
+                    lane.hear(waiting.newest);
                 }
             }
-            Event::Read(stream, batches) => self.take(stream, batches, &mut actions),
+            Event::Read(stream, batches) => self.take(stream, batches, now, &mut actions),
             Event::Unread(stream) => {
                 self.asked = None;
-                self.lanes[stream as usize].more = false;
-                self.lanes[stream as usize].told = 0;
+                self.lanes[stream as usize].stalled = true;
             }
             Event::Sent(id) => {
                 if let Some(batch) = self.leaving.pop_front() {
@@ -149,10 +217,23 @@ impl Machine {
                     self.flying.insert(id, (self.sent, batch));
                 }
             }
-            Event::Acknowledged(id) => self.free(id, &mut actions),
+            Event::Acknowledged(id) => self.taken(id, &mut actions),
+            Event::Refused(id, refusal) => self.refused(id, refusal, now, &mut actions),
+            Event::Receipt { stream, upto, holes } => {
+                let news = self.lanes[stream as usize].receipt(now, upto, &holes);
+                for (first, last) in news.iter() {
+                    actions.push(Action::Free { stream, first, last });
+                    self.unpark(stream, first, last, &mut actions);
+                }
+            }
         }
-        self.read_on(&mut actions);
+        self.read_on(now, &mut actions);
         actions
+    }
+
+    /// Takes what the link allows from now on.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
     }
 
     /// Returns how many batches are in flight.
@@ -161,303 +242,259 @@ impl Machine {
         self.flying.len()
     }
 
-    /// Returns the batch that connections keep ending with, once that is no accident.
+    /// Returns the bytes of what is in flight or about to be.
     #[must_use]
-    pub fn suspect(&self) -> Option<Suspect> {
-        self.suspect.filter(|s| s.times >= limits::BATCH_SUSPECTED_AFTER)
+    pub fn bytes_in_flight(&self) -> usize {
+        self.bytes
     }
 
-    fn take(&mut self, stream: Shelf, batches: Vec<Sealed>, actions: &mut Vec<Action>) {
-        // Only the answer to this connection's own question counts.
-        let Some((asked, count)) = self.asked.take() else { return };
-        if asked != stream {
-            return;
+    /// Returns whether a batch belongs to a backlog that drains beside what is new.
+    #[must_use]
+    pub fn is_backlog(&self, stream: Shelf, seq: u64) -> bool {
+        self.lanes[stream as usize].is_backlog(seq)
+    }
+
+    /// Returns the batch that connections keep ending with.
+    #[must_use]
+    pub fn suspect(&self) -> Option<Suspect> {
+        self.suspect
+    }
+
+    /// Returns whether a backlog drains beside what is new.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        self.lanes.iter().any(Lane::is_split)
+    }
+
+    /// Returns whether the broker has taken nothing since a batch was parked for its hanging up.
+    #[must_use]
+    pub fn is_unwanted(&self) -> bool {
+        self.parked.in_a_row() > 0
+    }
+
+    /// Returns when a pause ends, so that [`Event::News`] is due, if nothing else happens before.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.parked.due(now)
+    }
+
+    /// Returns whether the broker has batches for long that their receiver has not named.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.lanes.iter().any(Lane::is_overdue)
+    }
+
+    /// Returns whether a receiver may have this: whatever it claims beyond what was ever sent is
+    /// no word of a receiver of ours.
+    #[must_use]
+    pub fn believes(&self, stream: Shelf, upto: u64) -> bool {
+        self.by_receiver && self.lanes[stream as usize].can_be(upto)
+    }
+
+    fn begin(&mut self, standing: &Standing) {
+        if standing.epoch != self.epoch {
+            // Another store: its numbers mean other batches.
+            *self = Self {
+                epoch: standing.epoch,
+                allowance: self.allowance,
+                aged: self.aged,
+                ..Self::new(self.by_receiver)
+            };
         }
+        self.end_flight();
+        self.connected = true;
+        self.parked.forget_trial();
+        for stream in Shelf::ALL {
+            let waiting = standing.streams[stream as usize];
+            let parked = self.parked.of(stream);
+            self.lanes[stream as usize].begin(waiting, limits::BATCHES_IN_FLIGHT_MAX, parked);
+        }
+        self.turn = 0;
+    }
+
+    fn age(&mut self, now: Instant) {
+        let aged = *self.aged.get_or_insert(now);
+        if now.duration_since(aged) >= limits::RECEIPT_OVERDUE_AFTER {
+            self.aged = Some(now);
+            self.lanes.iter_mut().for_each(Lane::age);
+        }
+    }
+
+    fn take(
+        &mut self,
+        stream: Shelf,
+        batches: Vec<Sealed>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        // Only the answer to this connection's own question counts.
+        let Some(asked) = self.asked.take().filter(|asked| asked.stream == stream) else { return };
+        let end = batches.last().map_or(asked.last, |batch| batch.seq.min(asked.last));
         let lane = &mut self.lanes[stream as usize];
-        let last = batches.last().map_or(0, |batch| batch.seq);
-        lane.more = last > 0 && (batches.len() >= count || last < lane.told);
-        for batch in batches {
-            if batch.seq <= lane.after {
+        if !asked.trial {
+            lane.found(asked.first, end);
+        } else if !batches.iter().any(|batch| batch.seq == asked.first) {
+            self.unpark(stream, asked.first, asked.first, actions);
+        }
+        for batch in batches.into_iter().filter(|b| (asked.first..=end).contains(&b.seq)) {
+            let bytes = batch.payload.len();
+            let flying = Flying { stream, seq: batch.seq, readings: batch.readings, bytes };
+            if bytes > self.allowance.payload {
+                self.park(flying, Reason::TooLarge(self.allowance.payload), now, actions);
                 continue;
             }
-            lane.after = batch.seq;
-            self.leaving.push_back(Flying {
-                stream,
-                seq: batch.seq,
-                readings: batch.readings,
-                bytes: batch.payload.len(),
-            });
+            self.bytes += bytes;
+            self.bytes_last = bytes;
+            self.leaving.push_back(flying);
             actions.push(Action::Send(stream, batch));
         }
     }
 
-    fn free(&mut self, id: PacketId, actions: &mut Vec<Action>) {
-        let Some((_, batch)) = self.flying.remove(&id) else { return };
-        let is_past = |s: &Suspect| s.batch.stream == batch.stream && s.batch.seq <= batch.seq;
+    fn taken(&mut self, id: PacketId, actions: &mut Vec<Action>) {
+        let Some(batch) = self.land(id) else { return };
+        self.parked.progress();
+        let Flying { stream, seq, .. } = batch;
+        // What is new passes an old batch by; only the backlog comes after it.
+        let split = self.lanes[stream as usize].is_split();
+        let is_past = |s: &Suspect| {
+            s.batch.stream == stream && (s.batch.seq == seq || s.batch.seq < seq && !split)
+        };
         if self.suspect.as_ref().is_some_and(is_past) {
             self.suspect = None;
         }
-        actions.push(Action::Free(batch));
+        actions.push(Action::Taken(batch));
+        // A salvaged batch bears a key of an earlier epoch, which receivers do not speak of.
+        if self.by_receiver && !stream.is_salvaged() {
+            self.lanes[stream as usize].deliver(seq);
+        } else {
+            actions.push(Action::Free { stream, first: seq, last: seq });
+        }
+        self.unpark(stream, seq, seq, actions);
     }
 
-    /// Asks for more when there may be more and the window has room for a whole answer: so a long
-    /// backlog is read a few batches at a time, not one for each acknowledgement.
-    fn read_on(&mut self, actions: &mut Vec<Action>) {
+    fn refused(&mut self, id: PacketId, refusal: Refusal, now: Instant, actions: &mut Vec<Action>) {
+        let Some(batch) = self.land(id) else { return };
+        if refusal == Refusal::Never && self.parked.refused(batch.stream, batch.seq) {
+            self.park(batch, Reason::Refused, now, actions);
+            return;
+        }
+        if !self.parked.is_trial(batch.stream, batch.seq) {
+            self.lanes[batch.stream as usize].again(batch.seq, batch.seq);
+        }
+        if refusal == Refusal::Busy {
+            self.parked.busy(now);
+        }
+    }
+
+    /// Takes a batch from the flight.
+    fn land(&mut self, id: PacketId) -> Option<Flying> {
+        let (_, batch) = self.flying.remove(&id)?;
+        self.bytes = self.bytes.saturating_sub(batch.bytes);
+        Some(batch)
+    }
+
+    /// Parks a batch; when too many are parked, all sending pauses instead.
+    fn park(&mut self, batch: Flying, why: Reason, now: Instant, actions: &mut Vec<Action>) {
+        if self.parked.park(batch.stream, batch.seq, now) {
+            self.lanes[batch.stream as usize].found(batch.seq, batch.seq);
+            actions.push(Action::Park(batch, why));
+        } else {
+            self.parked.busy(now);
+            self.lanes[batch.stream as usize].again(batch.seq, batch.seq);
+        }
+    }
+
+    fn unpark(&mut self, stream: Shelf, first: u64, last: u64, actions: &mut Vec<Action>) {
+        if self.parked.free(stream, first, last) && self.parked.len() == 0 {
+            actions.push(Action::Unparked);
+        }
+    }
+
+    /// Asks for more when there may be more and the window has room: so a long backlog is read a
+    /// few batches at a time, not one for each acknowledgement.
+    fn read_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let taken = self.flying.len() + self.leaving.len();
+        if !self.connected || self.asked.is_some() || self.parked.is_holding(now) {
+            return;
+        }
+        if let Some((stream, seq)) = self.parked.trial(now) {
+            // Alone, so that what happens to it shows what the broker thinks of it.
+            if taken == 0 {
+                self.parked.begin_trial(now);
+                self.ask(Asked { stream, first: seq, last: seq, trial: true }, 1, actions);
+            }
+            return;
+        }
         let window = self.window();
-        let count = limits::BATCHES_READ_MAX.min(window);
-        if !self.connected || self.asked.is_some() || taken + count > window {
+        if self.parked.is_trying()
+            || taken >= window
+            || taken > 0 && self.bytes >= self.allowance.bytes
+        {
             return;
         }
         for _ in TURNS {
             let stream = TURNS[self.turn % TURNS.len()];
             self.turn = (self.turn + 1) % TURNS.len();
-            let lane = self.lanes[stream as usize];
-            if lane.more {
-                self.asked = Some((stream, count));
-                actions.push(Action::Read { stream, after: lane.after, count });
+            let Some(mut next) = self.lanes[stream as usize].next(self.allowance.paced) else {
+                continue;
+            };
+            let room = (self.allowance.bytes - self.bytes) / self.bytes_last.max(1);
+            let waiting = usize::try_from(next.last - next.first + 1).unwrap_or(usize::MAX);
+            next.count = next.count.min(waiting).min(window).min(room.max(1));
+            if next.live {
+                next.count = next.count.min(window - taken);
+            }
+            if taken + next.count > window {
+                // Its turn comes again.
+                self.turn = (self.turn + TURNS.len() - 1) % TURNS.len();
                 return;
             }
+            self.lanes[stream as usize].asked(&next);
+            let Next { first, last, count, .. } = next;
+            self.ask(Asked { stream, first, last, trial: false }, count, actions);
+            return;
         }
+    }
+
+    fn ask(&mut self, asked: Asked, count: usize, actions: &mut Vec<Action>) {
+        self.asked = Some(asked);
+        let (stream, after) = (asked.stream, asked.first.saturating_sub(1));
+        actions.push(Action::Read { stream, after, count });
     }
 
     /// How many batches may be in flight. One at a time when connections keep ending without
     /// progress: a broker that hangs up on the second of two batches takes its answer to the first
     /// with it, so that only a batch sent alone shows whether it is the one.
     fn window(&self) -> usize {
-        if self.suspect.is_some_and(|s| s.times > 1) { 1 } else { limits::BATCHES_IN_FLIGHT_MAX }
+        let careful = self.suspect.is_some_and(|s| s.times > 1);
+        if careful { 1 } else { self.allowance.batches.clamp(1, limits::BATCHES_IN_FLIGHT_MAX) }
     }
 
-    fn suspect_first(&mut self) {
+    fn suspect_first(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let first = self.flying.values().min_by_key(|(place, _)| *place).map(|(_, batch)| *batch);
         let Some(batch) = first.or(self.leaving.front().copied()) else { return };
+        if self.parked.is_trial(batch.stream, batch.seq) {
+            // Once more was enough.
+            self.parked.park(batch.stream, batch.seq, now);
+            return;
+        }
         let times = match self.suspect {
             Some(s) if (s.batch.stream, s.batch.seq) == (batch.stream, batch.seq) => s.times + 1,
             _ => 1,
         };
         self.suspect = Some(Suspect { batch, times });
+        if times >= limits::BATCH_SUSPECTED_AFTER && self.parked.park(batch.stream, batch.seq, now)
+        {
+            self.suspect = None;
+            self.parked.hung_up();
+            actions.push(Action::Park(batch, Reason::HungUp(times)));
+        }
     }
 
     fn end_flight(&mut self) {
         self.flying.clear();
         self.leaving.clear();
+        self.bytes = 0;
         self.asked = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn sealed(seqs: std::ops::RangeInclusive<u64>) -> Vec<Sealed> {
-        seqs.map(|seq| Sealed { seq, readings: 10, payload: Bytes::from(vec![0; 100]) }).collect()
-    }
-
-    fn id(number: u16) -> PacketId {
-        PacketId::new(number).unwrap()
-    }
-
-    fn read(stream: Shelf, after: u64) -> Action {
-        Action::Read { stream, after, count: limits::BATCHES_READ_MAX }
-    }
-
-    /// Says in one line each what a machine ordered.
-    fn words(actions: &[Action]) -> Vec<String> {
-        let word = |action: &Action| match action {
-            Action::Read { stream, after, .. } => format!("read {} after {after}", stream.name()),
-            Action::Send(stream, batch) => format!("send {} {}", stream.name(), batch.seq),
-            Action::Free(batch) => format!("free {} {}", batch.stream.name(), batch.seq),
-        };
-        actions.iter().map(word).collect()
-    }
-
-    /// A machine on a new connection with data batches 1 to `n` on their way as packets 1 to `n`.
-    fn with_data_in_flight(n: u64) -> Machine {
-        let mut machine = Machine::default();
-        connect(&mut machine, n);
-        machine
-    }
-
-    /// Returns what is ordered once the other streams have turned out to be empty.
-    fn connect(machine: &mut Machine, n: u64) -> Vec<Action> {
-        connect_with(machine, 1..=n)
-    }
-
-    fn connect_with(machine: &mut Machine, seqs: std::ops::RangeInclusive<u64>) -> Vec<Action> {
-        let n = seqs.clone().count() as u64;
-        let connected = Event::Connected([*seqs.end(), 1, 1, 0, 0, 0]);
-        assert_eq!(machine.on(connected), [read(Shelf::Event, 0)]);
-        let actions = machine.on(Event::Read(Shelf::Event, Vec::new()));
-        assert_eq!(actions, [read(Shelf::Data, 0)]);
-        let mut actions = machine.on(Event::Read(Shelf::Data, sealed(seqs)));
-        for number in 1..=n {
-            actions.extend(machine.on(Event::Sent(id(number as u16))));
-        }
-        assert_eq!(machine.in_flight() as u64, n);
-        assert_eq!(actions.last(), Some(&read(Shelf::Own, 0)));
-        machine.on(Event::Read(Shelf::Own, Vec::new()))
-    }
-
-    #[test]
-    fn streams_take_turns_and_each_keeps_its_order() {
-        let mut machine = Machine::default();
-        let connected = Event::Connected([9, 8, 2, 0, 0, 0]);
-        assert_eq!(machine.on(connected), [read(Shelf::Event, 0)]);
-        let actions = machine.on(Event::Read(Shelf::Event, sealed(7..=8)));
-        assert_eq!(words(&actions), ["send event 7", "send event 8", "read data after 0"]);
-        let actions = machine.on(Event::Read(Shelf::Data, sealed(1..=4)));
-        assert_eq!(
-            words(&actions),
-            ["send data 1", "send data 2", "send data 3", "send data 4", "read self after 0"]
-        );
-        let actions = machine.on(Event::Read(Shelf::Own, Vec::new()));
-        assert_eq!(words(&actions), ["read data after 4"]);
-    }
-
-    #[test]
-    fn nothing_more_is_read_while_the_window_has_no_room() {
-        let mut machine = Machine::default();
-        let mut actions = connect(&mut machine, 4);
-        let mut next = 5;
-        let mut number = 5;
-        while !actions.is_empty() {
-            assert_eq!(words(&actions), [format!("read data after {}", next - 1)]);
-            actions = machine.on(Event::Read(Shelf::Data, sealed(next..=next + 3)));
-            actions.retain(|a| !matches!(a, Action::Send(..)));
-            next += 4;
-            for _ in 0..4 {
-                actions.extend(machine.on(Event::Sent(id(number))));
-                number += 1;
-            }
-        }
-        assert_eq!(machine.in_flight(), limits::BATCHES_IN_FLIGHT_MAX);
-        for first in 1..=3 {
-            let actions = machine.on(Event::Acknowledged(id(first)));
-            assert_eq!(words(&actions), [format!("free data {first}")]);
-        }
-        let actions = machine.on(Event::Acknowledged(id(4)));
-        assert_eq!(words(&actions), ["free data 4", "read data after 16"]);
-    }
-
-    #[test]
-    fn each_acknowledgement_frees_its_own_batch_once() {
-        let mut machine = with_data_in_flight(3);
-        let frees = |machine: &mut Machine, n| words(&machine.on(Event::Acknowledged(id(n))));
-        assert_eq!(frees(&mut machine, 3), ["free data 3"]);
-        assert_eq!(frees(&mut machine, 3), [""; 0]);
-        assert_eq!(frees(&mut machine, 900), [""; 0]);
-        assert_eq!(frees(&mut machine, 1), ["free data 1"]);
-        assert_eq!(frees(&mut machine, 2), ["free data 2"]);
-        assert_eq!(machine.in_flight(), 0);
-    }
-
-    #[test]
-    fn acknowledgements_of_an_earlier_connection_free_nothing() {
-        let mut machine = with_data_in_flight(3);
-        machine.on(Event::Lost { closed: true });
-        assert!(machine.on(Event::Acknowledged(id(1))).is_empty());
-        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
-        assert!(machine.on(Event::Acknowledged(id(2))).is_empty());
-    }
-
-    #[test]
-    fn a_new_connection_begins_with_the_oldest_again() {
-        let mut machine = with_data_in_flight(4);
-        machine.on(Event::Acknowledged(id(2)));
-        machine.on(Event::Lost { closed: true });
-        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
-        machine.on(Event::Read(Shelf::Event, Vec::new()));
-        let left = [sealed(1..=1), sealed(3..=4)].concat();
-        let actions = machine.on(Event::Read(Shelf::Data, left));
-        assert_eq!(words(&actions)[..3], ["send data 1", "send data 3", "send data 4"]);
-    }
-
-    #[test]
-    fn large_batches_that_come_fewer_at_a_time_are_all_asked_for() {
-        let mut machine = Machine::default();
-        machine.on(Event::Connected([3, 0, 0, 0, 0, 0]));
-        let actions = machine.on(Event::Read(Shelf::Data, sealed(1..=1)));
-        assert_eq!(words(&actions), ["send data 1", "read data after 1"]);
-        let actions = machine.on(Event::Read(Shelf::Data, sealed(2..=3)));
-        assert_eq!(words(&actions), ["send data 2", "send data 3"]);
-        // The newest ones may have been dropped by quota: an empty answer is the end, too.
-        let actions = machine.on(Event::Newest([5, 0, 0, 0, 0, 0]));
-        assert_eq!(words(&actions), ["read data after 3"]);
-        assert!(machine.on(Event::Read(Shelf::Data, Vec::new())).is_empty());
-    }
-
-    #[test]
-    fn an_answer_that_nobody_waits_for_is_not_sent() {
-        let mut machine = Machine::default();
-        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
-        machine.on(Event::Lost { closed: true });
-        assert!(machine.on(Event::Read(Shelf::Event, sealed(1..=2))).is_empty());
-        assert!(machine.on(Event::Newest([9, 9, 9, 0, 0, 0])).is_empty());
-    }
-
-    #[test]
-    fn a_store_that_cannot_answer_is_asked_again_when_there_is_news() {
-        let mut machine = Machine::default();
-        machine.on(Event::Connected([4, 1, 1, 0, 0, 0]));
-        machine.on(Event::Read(Shelf::Event, Vec::new()));
-        assert_eq!(words(&machine.on(Event::Unread(Shelf::Data))), ["read self after 0"]);
-        assert!(machine.on(Event::Read(Shelf::Own, Vec::new())).is_empty());
-        let again = machine.on(Event::Newest([3, 0, 0, 0, 0, 0]));
-        assert_eq!(words(&again), ["read data after 0"]);
-    }
-
-    #[test]
-    fn a_batch_is_suspected_when_connections_keep_ending_with_it() {
-        let mut machine = Machine::default();
-        for times in 1..=limits::BATCH_SUSPECTED_AFTER {
-            assert_eq!(machine.suspect(), None, "after {} connections", times - 1);
-            if times < 3 {
-                connect(&mut machine, 4);
-            } else {
-                connect_carefully(&mut machine);
-            }
-            machine.on(Event::Lost { closed: true });
-        }
-        let suspect = machine.suspect().unwrap();
-        assert_eq!((suspect.batch.seq, suspect.batch.bytes), (1, 100));
-        connect_carefully(&mut machine);
-        let actions = machine.on(Event::Acknowledged(id(1)));
-        assert_eq!(machine.suspect(), None);
-        assert_eq!(words(&actions), ["free data 1", "read self after 0"]);
-        // What stood behind it goes out at full width again.
-        let actions = machine.on(Event::Read(Shelf::Own, Vec::new()));
-        assert_eq!(actions, [read(Shelf::Data, 1)]);
-    }
-
-    /// Connects a machine that sends one batch at a time, with data batch 1 on its way as packet 1.
-    fn connect_carefully(machine: &mut Machine) {
-        assert_eq!(
-            words(&machine.on(Event::Connected([4, 1, 1, 0, 0, 0]))),
-            ["read event after 0"]
-        );
-        let actions = machine.on(Event::Read(Shelf::Event, Vec::new()));
-        assert_eq!(actions, [Action::Read { stream: Shelf::Data, after: 0, count: 1 }]);
-        let actions = machine.on(Event::Read(Shelf::Data, sealed(1..=1)));
-        assert_eq!(words(&actions), ["send data 1"]);
-        assert!(machine.on(Event::Sent(id(1))).is_empty());
-    }
-
-    #[test]
-    fn progress_and_lost_networks_are_no_reason_to_suspect() {
-        let mut machine = Machine::default();
-        for first in 1..=20 {
-            connect_with(&mut machine, first..=first + 3);
-            machine.on(Event::Acknowledged(id(1)));
-            machine.on(Event::Lost { closed: true });
-        }
-        assert_eq!(machine.suspect(), None);
-        let mut machine = Machine::default();
-        for _ in 0..20 {
-            connect(&mut machine, 4);
-            machine.on(Event::Lost { closed: false });
-        }
-        assert_eq!(machine.suspect(), None);
     }
 }

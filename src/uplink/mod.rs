@@ -1,23 +1,37 @@
-//! Batches to the broker: in order, acknowledged one by one, kept in the store until then.
+//! Batches to the broker: acknowledged one by one, kept in the store until then.
 //!
 //! What is in flight lives and dies with its connection. A connection begins with nothing in
 //! flight, reads from the store whatever is not acknowledged, oldest first, and sends the bytes on
-//! disk as they are; a batch is freed only by the PUBACK to the packet identifier it got on this
-//! very connection. So a broker may forget its session, acknowledge out of order, twice, or for
-//! nothing, or die at any byte: a batch is sent once more at worst, and receivers know it by its
-//! key.
+//! disk as they are; a PUBACK counts only for the packet identifier that a batch got on this very
+//! connection. So a broker may forget its session, acknowledge out of order, twice, or for nothing,
+//! or die at any byte: a batch is sent once more at worst, and receivers know it by its key.
+//!
+//! After an outage that left more than a window, what is sealed from then on goes beside the
+//! backlog, in every fourth slot: whoever looks on sees the present within seconds, and receivers
+//! sort by sequence number anyway. A batch that the broker does not take is parked, not dropped,
+//! and the rest passes.
+//!
+//! With `ack = "receiver"` a PUBACK proves the link and frees nothing: a batch is freed when the
+//! receiver names it on `fg/1/{gw}/ack`. What a receiver that speaks does not name in time was lost
+//! on the way and is sent again. What the broker had is remembered over connections, in ranges, and
+//! not over a restart, which sends once more whatever is held.
 //!
 //! The cost is that up to [`limits::BATCHES_IN_FLIGHT_MAX`] batches are sent again after
 //! every lost connection. Keeping the broker's session instead would save those bytes and trust
 //! every broker to keep its word; brokers that forgot were the reason for building this.
 //!
-//! What it cannot see: a broker that acknowledges a batch and throws it away, as mosquitto does
-//! with payloads over its `message_size_limit`. MQTT 3.1.1 has no word for that in a PUBACK.
+//! What it cannot see, without a receiver that speaks: a broker that acknowledges a batch and throws
+//! it away, as mosquitto does with payloads over its `message_size_limit`. MQTT 3.1.1 has no word
+//! for that in a PUBACK.
 //!
 //! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
+mod lane;
 mod machine;
 mod outbox;
+mod pace;
+mod parked;
+mod receipt;
 pub mod settings;
 mod status;
 mod stored;
@@ -33,9 +47,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::machine::{Event, Machine};
+use self::machine::{Action, Event, Flying, Machine};
 pub use self::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
-use self::settings::Uplink as Settings;
+use self::parked::Reason;
+use self::settings::{Ack, Uplink as Settings};
 use self::talk::{End, Talk};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -66,7 +81,9 @@ pub struct LinkState {
     pub connections: u64,
     /// When the broker last acknowledged anything.
     pub last_acknowledged: Option<Instant>,
-    /// Batches acknowledged since the start.
+    /// When the receiver last named batches that it has; only with `ack = "receiver"`.
+    pub last_receipt: Option<Instant>,
+    /// Batches that the broker acknowledged since the start.
     pub batches: u64,
     /// Readings in them.
     pub readings: u64,
@@ -93,6 +110,7 @@ struct Topics {
     streams: [String; 3],
     status: String,
     meta: String,
+    ack: String,
 }
 
 impl Topics {
@@ -102,6 +120,25 @@ impl Topics {
             streams: Stream::ALL.map(|stream| topic(stream.name())),
             status: topic("status"),
             meta: topic("meta"),
+            ack: topic("ack"),
+        }
+    }
+}
+
+/// What outlives a connection.
+struct Memory {
+    machine: Machine,
+    backoff: Backoff,
+    /// Since when batches are overdue and the receiver says nothing.
+    silent: Option<Instant>,
+}
+
+impl Memory {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            machine: Machine::new(settings.ack == Ack::Receiver),
+            backoff: Backoff::new(limits::RECONNECT_DELAY_MIN, limits::RECONNECT_DELAY_MAX),
+            silent: None,
         }
     }
 }
@@ -140,8 +177,7 @@ impl<O: Outbox> Uplink<O> {
     }
 
     pub(crate) async fn run_on(self, network: &impl Dial, stop: CancellationToken) {
-        let mut machine = Machine::default();
-        let mut backoff = Backoff::new(limits::RECONNECT_DELAY_MIN, limits::RECONNECT_DELAY_MAX);
+        let mut memory = Memory::new(&self.settings);
         loop {
             let dialled = tokio::select! {
                 biased;
@@ -155,22 +191,22 @@ impl<O: Outbox> Uplink<O> {
                 }
                 Ok(session) => {
                     self.connected();
-                    let talk = Talk::new(&self, session, &mut machine, &mut backoff);
+                    let talk = Talk::new(&self, session, &mut memory);
                     let end = talk.run(&stop).await;
                     self.link.send_modify(|link| link.connected = false);
                     match end {
                         End::Stopped => return,
-                        end => self.lost(&mut machine, end),
+                        end => self.lost(&mut memory.machine, end),
                     }
                 }
             }
-            backoff.limit(match machine.suspect() {
-                Some(_) => limits::UNWANTED_BATCH_DELAY_MAX,
-                None => limits::RECONNECT_DELAY_MAX,
+            memory.backoff.limit(match memory.machine.is_unwanted() {
+                true => limits::UNWANTED_BATCH_DELAY_MAX,
+                false => limits::RECONNECT_DELAY_MAX,
             });
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(backoff.pause()) => {}
+                () = sleep(memory.backoff.pause()) => {}
             }
         }
     }
@@ -190,9 +226,9 @@ impl<O: Outbox> Uplink<O> {
         let broker = &self.settings.broker;
         let in_flight = machine.in_flight();
         let closed = matches!(&end, End::Lost(error) if error.may_be_about_a_publish());
-        machine.on(Event::Lost { closed });
+        let actions = machine.on(Instant::now(), Event::Lost { closed });
         match end {
-            End::Stopped => {}
+            End::Stopped | End::NewStore => {}
             End::Lost(error) => {
                 self.events.raise(say::lost(&self.subject, broker, &error));
             }
@@ -201,11 +237,20 @@ impl<O: Outbox> Uplink<O> {
                 self.events.raise(notice);
             }
         }
-        if let Some(suspect) = machine.suspect() {
-            let batch = format!("{}/{}", suspect.batch.stream.name(), suspect.batch.seq);
-            let notice =
-                say::batch_unwanted(&self.subject, &batch, suspect.batch.bytes, suspect.times);
-            self.events.raise(notice);
+        for action in actions {
+            if let Action::Park(batch, why) = action {
+                self.tell_parked(&batch, why);
+            }
         }
+    }
+
+    fn tell_parked(&self, batch: &Flying, why: Reason) {
+        let name = format!("{}/{}", batch.stream.name(), batch.seq);
+        let size = batch.bytes;
+        self.events.raise(match why {
+            Reason::HungUp(times) => say::batch_unwanted(&self.subject, &name, size, times),
+            Reason::TooLarge(most) => say::batch_too_large(&self.subject, &name, size, most),
+            Reason::Refused => say::batch_refused(&self.subject, &name, size),
+        });
     }
 }

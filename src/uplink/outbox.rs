@@ -60,8 +60,8 @@ pub trait Outbox: Send + Sync {
         count: usize,
     ) -> impl Future<Output = Result<Vec<Sealed>, Unreadable>> + Send;
 
-    /// Frees a batch. One that is not held any more is no error.
-    fn acknowledge(&self, stream: Shelf, seq: u64);
+    /// Frees batches `first` to `last`. What is not held any more is no error.
+    fn acknowledge(&self, stream: Shelf, first: u64, last: u64);
 
     /// Returns what waits.
     fn standing(&self) -> Standing;

@@ -17,4 +17,18 @@ pub struct Uplink {
     pub labels: Vec<(String, String)>,
     /// Its broker. The last will is set by the uplink itself.
     pub broker: Broker,
+    /// Who frees a batch.
+    pub ack: Ack,
+    /// Bytes a second that a backlog may take beside what is new; the whole link when absent.
+    pub drain: Option<u64>,
+}
+
+/// Whose word frees a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// The broker's PUBACK: from there on it is the broker's to keep.
+    #[default]
+    Broker,
+    /// The receiver's word on `fg/1/{gw}/ack`: a broker may lose what it acknowledged.
+    Receiver,
 }

@@ -28,8 +28,10 @@ impl Outbox for Store {
         }
     }
 
-    fn acknowledge(&self, stream: Shelf, seq: u64) {
-        Self::acknowledge(self, stream, seq);
+    fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
+        for seq in first..=last {
+            Self::acknowledge(self, stream, seq);
+        }
     }
 
     fn standing(&self) -> Standing {

@@ -9,14 +9,20 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Action, Event, Flying, Machine};
+use super::machine::{Action, Allowance, Event, Flying, Machine, Refusal};
 use super::outbox::{Outbox, Unreadable};
-use super::{Uplink, status};
-use crate::backoff::Backoff;
+use super::pace::Pace;
+use super::settings::Ack;
+use super::{Memory, Uplink, receipt, status};
+use crate::backoff::random;
 use crate::events::broker as say;
 use crate::limits;
-use crate::mqtt::{Incoming, PacketId, Session, SessionError};
+use crate::mqtt::{Incoming, Outlook, PacketId, Session, SessionError};
 use crate::store::Shelf;
+
+/// Bytes of a PUBLISH beside topic and payload: one of type, four of length, two of the topic's
+/// length, two of the identifier, one of no properties (MQTT 5, section 3.3).
+const PUBLISH_HEADER_BYTES_MAX: usize = 10;
 
 /// Why a connection ended.
 pub(super) enum End {
@@ -26,6 +32,8 @@ pub(super) enum End {
     Lost(SessionError),
     /// Nothing was acknowledged for so long.
     Unacknowledged(Duration),
+    /// The store was lost and another took its place: numbers mean other batches from now on.
+    NewStore,
 }
 
 impl From<SessionError> for End {
@@ -38,8 +46,10 @@ impl From<SessionError> for End {
 pub(super) struct Talk<'a, O> {
     uplink: &'a Uplink<O>,
     session: Session,
-    machine: &'a mut Machine,
-    backoff: &'a mut Backoff,
+    memory: &'a mut Memory,
+    pace: Pace,
+    /// Of the store whose batches this connection sends.
+    epoch: u64,
     began: Instant,
     /// Whether the broker has acknowledged anything on this connection.
     proven: bool,
@@ -62,18 +72,16 @@ struct Told {
 }
 
 impl<'a, O: Outbox> Talk<'a, O> {
-    pub(super) fn new(
-        uplink: &'a Uplink<O>,
-        session: Session,
-        machine: &'a mut Machine,
-        backoff: &'a mut Backoff,
-    ) -> Self {
+    pub(super) fn new(uplink: &'a Uplink<O>, session: Session, memory: &'a mut Memory) -> Self {
         let now = Instant::now();
+        let part = u32::try_from(random() >> 48).unwrap_or(0);
+        let spread = limits::DRAIN_SPREAD_MAX * part / 0xFFFF;
         Self {
             uplink,
             session,
-            machine,
-            backoff,
+            memory,
+            pace: Pace::new(now, uplink.settings.drain, spread),
+            epoch: uplink.outbox.standing().epoch,
             began: now,
             proven: false,
             freed: false,
@@ -107,33 +115,68 @@ impl<'a, O: Outbox> Talk<'a, O> {
     async fn serve_batches(&mut self) -> Result<std::convert::Infallible, End> {
         let mut sealed = self.uplink.outbox.sealed();
         let mut store_lives = true;
+        if self.uplink.settings.ack == Ack::Receiver {
+            self.session.subscribe(std::slice::from_ref(&self.uplink.topics.ack)).await?;
+        }
         self.tell_status().await?;
         self.tell_meta().await?;
-        let newest = self.newest();
-        let mut todo: VecDeque<Action> = self.machine.on(Event::Connected(newest)).into();
+        let standing = self.uplink.outbox.standing();
+        self.epoch = standing.epoch;
+        let mut todo: VecDeque<Action> = self.on(Event::Connected(standing)).into();
         loop {
             while let Some(action) = todo.pop_front() {
                 if let Some(event) = self.act(action, &mut todo).await? {
-                    todo.extend(self.machine.on(event));
+                    todo.extend(self.on(event));
                 }
             }
             let due = self.due();
             tokio::select! {
                 incoming = self.session.next() => {
-                    if let Incoming::Acknowledged(id) = incoming? {
-                        todo.extend(self.acknowledged(id));
-                    }
+                    todo.extend(self.incoming(incoming?));
                 }
                 changed = sealed.changed(), if store_lives => {
                     store_lives = changed.is_ok();
-                    todo.extend(self.news());
+                    todo.extend(self.news()?);
                 }
                 () = sleep_until(due) => {
                     self.look().await?;
-                    todo.extend(self.news());
+                    todo.extend(self.news()?);
                 }
             }
         }
+    }
+
+    /// Tells the machine, and does at once what needs no wire: an acknowledgement that waited
+    /// behind a slow disk could be lost with the connection, and cost a resend. Returns the rest.
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        let now = Instant::now();
+        let granted = self.session.limits();
+        let topic = self.uplink.topics.streams.iter().map(String::len).max().unwrap_or(0);
+        let packet = granted.packet_bytes_max.map_or(usize::MAX, |most| most as usize);
+        let allowance = Allowance {
+            // `status` takes one.
+            batches: usize::from(granted.in_flight_max).saturating_sub(1),
+            bytes: self.pace.bytes_max(),
+            payload: packet.saturating_sub(topic + PUBLISH_HEADER_BYTES_MAX),
+            paced: self.pace.waits_until(now).is_some(),
+        };
+        self.memory.machine.allow(allowance);
+        let mut rest = Vec::new();
+        for action in self.memory.machine.on(now, event) {
+            match action {
+                Action::Read { .. } | Action::Send(..) => rest.push(action),
+                Action::Taken(batch) => self.taken(&batch),
+                Action::Free { stream, first, last } => {
+                    self.uplink.outbox.acknowledge(stream, first, last);
+                }
+                Action::Park(batch, why) => self.uplink.tell_parked(&batch, why),
+                Action::Unparked => {
+                    let Uplink { events, subject, .. } = self.uplink;
+                    events.clear(&say::BATCH_UNWANTED, subject, "has got every batch through");
+                }
+            }
+        }
+        rest
     }
 
     /// Does what the machine orders; returns what it has to hear of it. What it orders meanwhile
@@ -158,54 +201,88 @@ impl<'a, O: Outbox> Talk<'a, O> {
                             }));
                         }
                         incoming = self.session.next() => {
-                            if let Incoming::Acknowledged(id) = incoming? {
-                                todo.extend(self.acknowledged(id));
-                            }
+                            todo.extend(self.incoming(incoming?));
                         }
                     }
                 }
             }
             Action::Send(stream, batch) => {
                 let topic = &self.uplink.topics.streams[stream.stream() as usize];
+                let backlog = self.memory.machine.is_backlog(stream, batch.seq);
+                self.pace.sent(Instant::now(), batch.payload.len(), backlog);
                 let id = self.session.publish(topic, batch.payload, false).await?;
                 self.progress = Instant::now();
                 Ok(Some(Event::Sent(id)))
             }
-            Action::Free(batch) => {
-                self.free(batch);
+            Action::Taken(_) | Action::Free { .. } | Action::Park(..) | Action::Unparked => {
                 Ok(None)
             }
         }
     }
 
-    /// Takes an acknowledgement and frees its batch at once: one that waited behind a slow disk
-    /// could be lost with the connection, and cost a resend. Returns what else is to be done.
+    /// Takes what the broker sends; returns what is to be done.
+    fn incoming(&mut self, incoming: Incoming) -> Vec<Action> {
+        match incoming {
+            Incoming::Acknowledged(id) => self.acknowledged(id),
+            Incoming::Refused(id, reason) => {
+                self.progress = Instant::now();
+                let refusal = match reason.outlook() {
+                    Outlook::Later => Refusal::Busy,
+                    Outlook::NeverAsItIs => Refusal::Never,
+                };
+                self.on(Event::Refused(id, refusal))
+            }
+            Incoming::Received(message) if message.topic == self.uplink.topics.ack => {
+                self.receipt(&message.payload)
+            }
+            Incoming::Received(_) => Vec::new(),
+        }
+    }
+
     fn acknowledged(&mut self, id: PacketId) -> Vec<Action> {
         self.proven = true;
         self.uplink.link.send_modify(|link| link.last_acknowledged = Some(Instant::now()));
-        let suspected = self.machine.suspect().is_some();
-        let actions = self.machine.on(Event::Acknowledged(id));
-        if suspected && self.machine.suspect().is_none() {
-            let events = &self.uplink.events;
-            events.clear(&say::BATCH_UNWANTED, &self.uplink.subject, "has got that batch through");
-        }
-        let (frees, rest): (Vec<_>, Vec<_>) =
-            actions.into_iter().partition(|action| matches!(action, Action::Free(_)));
-        for action in frees {
-            if let Action::Free(batch) = action {
-                self.free(batch);
-            }
-        }
-        rest
+        self.on(Event::Acknowledged(id))
     }
 
-    fn free(&mut self, batch: Flying) {
-        self.uplink.outbox.acknowledge(batch.stream, batch.seq);
-        self.progress = Instant::now();
+    /// Takes the receiver's word, when it can be true.
+    fn receipt(&mut self, payload: &[u8]) -> Vec<Action> {
+        let Uplink { events, subject, link, .. } = self.uplink;
+        let read = receipt::read(payload, self.epoch);
+        let receipt = match read {
+            Ok(None) => return Vec::new(),
+            Ok(Some(receipt))
+                if self.memory.machine.believes(receipt.stream.into(), receipt.upto) =>
+            {
+                receipt
+            }
+            Ok(Some(receipt)) => {
+                let name = receipt.stream.name();
+                let why = format!("names {name}/{}, which was never sent", receipt.upto);
+                events.raise(say::receipt_unbelieved(subject, &why));
+                return Vec::new();
+            }
+            Err(why) => {
+                events.raise(say::receipt_unbelieved(subject, &why));
+                return Vec::new();
+            }
+        };
+        link.send_modify(|link| link.last_receipt = Some(Instant::now()));
+        self.memory.silent = None;
+        events.clear(&say::RECEIVER_SILENT, subject, "hears its receiver again");
+        let stream = Shelf::from(receipt.stream);
+        self.on(Event::Receipt { stream, upto: receipt.upto, holes: receipt.holes })
+    }
+
+    fn taken(&mut self, batch: &Flying) {
+        let now = Instant::now();
+        self.progress = now;
         self.freed = true;
-        // While one stream is stuck, the others prove nothing about it.
-        if self.machine.suspect().is_none() {
-            self.backoff.reset();
+        let machine = &self.memory.machine;
+        self.pace.acknowledged(now, batch.bytes, machine.bytes_in_flight());
+        // While connections keep ending with one batch, the others prove nothing about it.
+        if machine.suspect().is_none() {
+            self.memory.backoff.reset();
         }
         self.uplink.link.send_modify(|link| {
             link.batches += 1;
@@ -213,22 +290,23 @@ impl<'a, O: Outbox> Talk<'a, O> {
         });
     }
 
-    fn news(&mut self) -> Vec<Action> {
-        let newest = self.newest();
-        self.machine.on(Event::Newest(newest))
-    }
-
-    fn newest(&self) -> [u64; Shelf::COUNT] {
-        self.uplink.outbox.standing().streams.map(|stream| stream.newest)
+    fn news(&mut self) -> Result<Vec<Action>, End> {
+        let standing = self.uplink.outbox.standing();
+        if standing.epoch != self.epoch {
+            return Err(End::NewStore);
+        }
+        Ok(self.on(Event::News(standing)))
     }
 
     /// When to look next, at the latest.
     fn due(&self) -> Instant {
+        let (now, machine) = (Instant::now(), &self.memory.machine);
         let mut due = self.look_at;
-        if self.machine.in_flight() > 0 {
+        if machine.in_flight() > 0 {
             due = due.min(self.progress + self.patience());
         }
-        due
+        let drain = self.pace.waits_until(now).filter(|_| machine.is_split());
+        machine.due(now).into_iter().chain(drain).fold(due, Instant::min)
     }
 
     fn patience(&self) -> Duration {
@@ -237,15 +315,19 @@ impl<'a, O: Outbox> Talk<'a, O> {
 
     async fn look(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if self.machine.in_flight() > 0 && now >= self.progress + self.patience() {
+        if self.machine().in_flight() > 0 && now >= self.progress + self.patience() {
             return Err(End::Unacknowledged(now - self.progress));
         }
+        if now < self.look_at {
+            return Ok(());
+        }
+        self.listen(now);
         self.look_at = now + limits::STATUS_LOOK_TIME;
         // A broker that takes `status` and no batches does not work.
-        let works = self.freed || self.proven && self.machine.in_flight() == 0;
+        let works = self.freed || self.proven && self.machine().in_flight() == 0;
         if works && !self.steady && now >= self.began + limits::LINK_STEADY_TIME {
             self.steady = true;
-            self.backoff.reset();
+            self.memory.backoff.reset();
             say::works_again(&self.uplink.events, &self.uplink.subject);
         }
         let epoch = self.uplink.outbox.standing().epoch;
@@ -259,6 +341,24 @@ impl<'a, O: Outbox> Talk<'a, O> {
             self.send_status(payload, backlog_s).await?;
         }
         Ok(())
+    }
+
+    fn machine(&self) -> &Machine {
+        &self.memory.machine
+    }
+
+    /// Tells of a receiver that has said nothing for long, while the broker has batches for it.
+    fn listen(&mut self, now: Instant) {
+        if !self.machine().is_overdue() {
+            self.memory.silent = None;
+            return;
+        }
+        let silent = now.duration_since(*self.memory.silent.get_or_insert(now));
+        if silent >= limits::RECEIVER_SILENCE_MAX {
+            let Uplink { events, subject, topics, link, .. } = self.uplink;
+            let last = link.borrow().last_receipt.map(|at| now.duration_since(at));
+            events.raise(say::receiver_silent(subject, &topics.ack, last));
+        }
     }
 
     fn status(&self) -> (Bytes, u64) {
@@ -302,8 +402,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             loop {
                 match self.session.next().await? {
                     Incoming::Acknowledged(id) if id == goodbye => return Ok(()),
-                    Incoming::Acknowledged(id) => drop(self.acknowledged(id)),
-                    Incoming::Refused(..) | Incoming::Received(_) => {}
+                    incoming => drop(self.incoming(incoming)),
                 }
             }
         };

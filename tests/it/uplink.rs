@@ -18,7 +18,8 @@ use fieldgate::reading::{Group, PointId, PointInfo, Points, Sample, Stream, Unix
 use fieldgate::secret::Secret;
 use fieldgate::store::{self, Shelf, Store, settings::Seal};
 use fieldgate::uplink::{
-    LinkState, Outbox, Sealed, Standing, Unreadable, Uplink, Waiting, settings::Uplink as Settings,
+    LinkState, Outbox, Sealed, Standing, Unreadable, Uplink, Waiting,
+    settings::{Ack, Uplink as Settings},
 };
 use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::sync::watch;
@@ -84,9 +85,11 @@ impl Outbox for Held {
             .collect())
     }
 
-    fn acknowledge(&self, _: Shelf, seq: u64) {
-        self.0.held.lock().unwrap().remove(&seq);
-        self.0.freed.lock().unwrap().push(seq);
+    fn acknowledge(&self, _: Shelf, first: u64, last: u64) {
+        let mut held = self.0.held.lock().unwrap();
+        let through: Vec<u64> = held.range(first..=last).map(|(seq, _)| *seq).collect();
+        held.retain(|seq, _| !through.contains(seq));
+        self.0.freed.lock().unwrap().extend(through);
     }
 
     fn standing(&self) -> Standing {
@@ -105,6 +108,8 @@ fn uplink_settings(broker: Broker) -> Settings {
         config_hash: "c0ffee".into(),
         labels: Vec::new(),
         broker,
+        ack: Ack::Broker,
+        drain: None,
     }
 }
 
