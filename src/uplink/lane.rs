@@ -126,7 +126,10 @@ impl Lane {
         if self.stalled {
             return None;
         }
-        let (first, last) = self.out.gap(0, self.told)?;
+        let Some((first, last)) = self.out.gap(0, self.told) else {
+            self.live = None;
+            return None;
+        };
         let backlog = |last, count| Some(Next { first, last, count, live: false });
         let Some(live) = self.live.filter(|live| first < live.from) else {
             // The lanes have met, or there was one from the beginning.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rumqttc::{ConnAck, ConnectReturnCode, Packet, Publish, QoS};
+use rumqttc::{ConnAck, ConnectReturnCode, Packet, Publish, QoS, SubAck, SubscribeReasonCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -339,7 +339,7 @@ async fn acknowledgements_for_an_earlier_connection_free_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_forced_disconnects_lose_nothing_and_keep_the_order() {
+async fn twenty_forced_disconnects_lose_nothing() {
     let outbox = run(async |world| {
         // Two and a half fit the pipe, so a broker that stops reading stops in the middle of one.
         world.outbox.seal_of(25_000, Shelf::Data, 60);
@@ -594,6 +594,40 @@ async fn a_store_that_takes_minutes_does_not_cost_the_connection() {
     })
     .await;
     assert_eq!(outbox.freed(), data(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_misses_what_the_broker_had_gets_it_again_and_silence_is_told() {
+    let outbox = run_on(false, Ack::Receiver, async |world| {
+        world.outbox.seal(Shelf::Data, 3);
+        let mut peer = world.peers.recv().await.unwrap();
+        peer.connect().await;
+        peer.accept().await;
+        let Some(Packet::Subscribe(wish)) = peer.next().await else { panic!("no subscription") };
+        assert_eq!(wish.filters[0].path, "fg/1/gw-1/ack");
+        let granted = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)];
+        peer.send(Packet::SubAck(SubAck::new(wish.pkid, granted))).await;
+        let say = async |peer: &mut Peer, word: &[u8]| {
+            let message = Publish::new("fg/1/gw-1/ack", QoS::AtMostOnce, word);
+            peer.send(Packet::Publish(message)).await;
+        };
+        let quiet = async |peer: &mut Peer, seconds| {
+            let _ = timeout(Duration::from_secs(seconds), acknowledge_all(peer)).await;
+        };
+        quiet(&mut peer, 900).await;
+        assert!(world.outbox.freed().is_empty(), "freed on the broker's word");
+        assert_eq!(world.standing(), ["FG-U20"]);
+        let word = br#"{"ep":1700000000,"st":"data","upto":3,"holes":[[2,2]]}"#;
+        say(&mut peer, word).await;
+        assert_eq!(name(&batch(&mut peer).await.unwrap()), "data/2");
+        assert!(world.standing().is_empty());
+        let word = br#"{"ep":1700000000,"st":"data","upto":3}"#;
+        say(&mut peer, word).await;
+        world.outbox.until_empty().await;
+        assert!(world.link.borrow().last_receipt.is_some());
+    })
+    .await;
+    assert_eq!(outbox.freed(), data([1, 3, 2]));
 }
 
 async fn publish_of(peer: &mut Peer, leaf: &str) -> serde_json::Value {

@@ -1,7 +1,7 @@
 //! The uplink and its sessions against Debian's mosquitto: logins, TLS, power cuts and limits. The
 //! scripted brokers that lie stand beside the code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -124,9 +124,11 @@ struct Running {
 
 impl Running {
     fn start(broker: Broker) -> Self {
-        let held = Held::default();
+        Self::begin(uplink_settings(broker), Held::default())
+    }
+
+    fn begin(settings: Settings, held: Held) -> Self {
         let list = Arc::clone(&held.0);
-        let settings = uplink_settings(broker);
         let events = Events::default();
         let points = Arc::<Points>::default();
         let uplink = Uplink::new(settings, held, points, Arc::new(System), events.clone());
@@ -236,7 +238,7 @@ async fn the_last_will_speaks_for_a_gateway_that_dies() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_killed_and_comes_back_gets_everything_in_order() {
+async fn a_broker_that_is_killed_and_comes_back_gets_everything() {
     let folder = tempfile::tempdir().unwrap();
     let mut mosquitto = Mosquitto::start(folder.path(), STAY);
     let uplink = Running::start(broker(mosquitto.port, "gw-1"));
@@ -249,24 +251,76 @@ async fn a_broker_that_is_killed_and_comes_back_gets_everything_in_order() {
         let before = uplink.list.freed().len();
         uplink.freed(before + 5).await;
         mosquitto.stop();
-        for _ in 0..10 {
+        // More than a window.
+        for _ in 0..30 {
             sealed += 1;
             uplink.list.seal(sealed, 50_000);
         }
         mosquitto.resume();
         let mut reader = subscriber(&broker(mosquitto.port, "reader")).await;
-        let mut last = batch_number(&mut reader).await;
-        let held = uplink.list.held.lock().unwrap().keys().next().copied();
-        assert!(held.is_none_or(|held| last <= held), "began with {last}, {held:?} is still held");
-        while last < sealed {
-            let next = batch_number(&mut reader).await;
-            assert_eq!(next, last + 1);
-            last = next;
+        let mut missing: BTreeSet<u64> = uplink.list.held.lock().unwrap().keys().copied().collect();
+        assert_eq!(batch_number(&mut reader).await, sealed, "the newest goes first");
+        missing.remove(&sealed);
+        while !missing.is_empty() {
+            missing.remove(&batch_number(&mut reader).await);
         }
     }
     uplink.freed(usize::try_from(sealed).unwrap()).await;
-    assert_eq!(uplink.list.freed(), (1..=sealed).collect::<Vec<_>>());
+    let mut freed = uplink.list.freed();
+    freed.sort_unstable();
+    assert_eq!(freed, (1..=sealed).collect::<Vec<_>>(), "each freed once");
     assert!(uplink.link.borrow().connections >= 4);
+    uplink.stop().await;
+}
+
+/// Stores what arrives, as a receiver would, until `count` batches are there; returns their numbers.
+async fn store(session: &mut Session, count: usize) -> BTreeSet<u64> {
+    let mut stored = BTreeSet::new();
+    while stored.len() < count {
+        stored.insert(batch_number(session).await);
+    }
+    stored
+}
+
+async fn say(session: &mut Session, text: &str) {
+    let payload = Bytes::copy_from_slice(text.as_bytes());
+    let id = session.publish("fg/1/gw-1/ack", payload, false).await.unwrap();
+    while session.next().await.unwrap() != Incoming::Acknowledged(id) {}
+}
+
+#[tokio::test]
+async fn a_broker_that_loses_what_it_acknowledged_costs_nothing_when_the_receiver_has_the_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mosquitto = Mosquitto::start(folder.path(), STAY);
+    let held = Held::default();
+    let settings =
+        Settings { ack: Ack::Receiver, ..uplink_settings(broker(mosquitto.port, "gw-1")) };
+    let uplink = Running::begin(settings.clone(), held.clone());
+    // Nobody listens: the broker acknowledges and throws away.
+    (1..=30).for_each(|seq| uplink.list.seal(seq, 1000));
+    until("the broker has 30", || uplink.link.borrow().batches == 30).await;
+    mosquitto.stop();
+    mosquitto.resume();
+    let mut receiver = subscriber(&broker(mosquitto.port, "receiver")).await;
+    until("it is connected again", || uplink.link.borrow().connections == 2).await;
+    uplink.list.seal(31, 1000);
+    assert_eq!(store(&mut receiver, 1).await, [31].into(), "the broker said that it had the rest");
+    // Nobody's word but one that can be true counts.
+    for lie in ["", "[[", r#"{"ep":1700000001,"upto":31}"#, r#"{"ep":1700000000,"upto":32}"#] {
+        say(&mut receiver, lie).await;
+    }
+    uplink.told("FG-U21").await;
+    assert_eq!(uplink.list.freed(), [0; 0]);
+    say(&mut receiver, r#"{"ep":1700000000,"st":"data","upto":31,"holes":[[1,30]]}"#).await;
+    uplink.freed(1).await;
+    assert_eq!(uplink.list.freed(), [31]);
+    // A gateway that starts anew knows nothing of what the broker had, and sends all it holds.
+    uplink.task.abort();
+    let uplink = Running::begin(settings, held);
+    assert_eq!(store(&mut receiver, 30).await, (1..=30).collect());
+    say(&mut receiver, r#"{"ep":1700000000,"st":"data","upto":31}"#).await;
+    uplink.freed(31).await;
+    assert!(uplink.list.held.lock().unwrap().is_empty());
     uplink.stop().await;
 }
 
@@ -431,7 +485,7 @@ async fn a_client_certificate_opens_the_door_and_its_absence_is_named() {
 }
 
 #[tokio::test]
-async fn a_batch_over_the_brokers_packet_limit_is_kept_and_named() {
+async fn a_batch_over_the_brokers_packet_limit_is_parked_and_named_and_the_rest_passes() {
     let folder = tempfile::tempdir().unwrap();
     let mosquitto = Mosquitto::start(folder.path(), &format!("{STAY}\nmax_packet_size 20000"));
     let uplink = Running::start(broker(mosquitto.port, "gw-1"));
@@ -442,7 +496,9 @@ async fn a_batch_over_the_brokers_packet_limit_is_kept_and_named() {
     let standing = uplink.events.standing();
     let notice = &standing.iter().find(|c| c.notice.code.id == "FG-U07").unwrap().notice;
     assert!(notice.what.contains("data/2 (30000 bytes)"), "{notice}");
-    assert_eq!(uplink.list.freed(), [1], "order is kept and nothing is given up");
+    uplink.freed(2).await;
+    assert_eq!(uplink.list.freed(), [1, 3]);
+    assert!(uplink.list.held.lock().unwrap().contains_key(&2), "nothing is given up");
     uplink.stop().await;
 }
 
