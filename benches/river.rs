@@ -1,6 +1,8 @@
 //! The whole daemon under load, measured from outside: Modbus TCP registers from a simulator in
 //! another process, through the release binary, to mosquitto. Prints CPU seconds per million
-//! readings, memory, and the time from start to the first reading at the broker.
+//! readings, memory (the process's own, and mapped of files), and the time from start to the first
+//! reading at the broker; for a first start, and for a second over the store that the first leaves
+//! when it is killed.
 //!
 //! `cargo bench --bench river` runs 1,000, 10,000 and 100,000 readings/s; `-- 10000 60` runs one
 //! rate for so many seconds. Needs mosquitto. Figures are only comparable within one run.
@@ -41,7 +43,10 @@ fn main() {
         [rate, seconds] => (vec![rate], seconds),
         _ => (vec![1_000, 10_000, 100_000], 20),
     };
-    println!("readings/s asked   got   CPU s/M   RSS MiB   first reading s   missing batches");
+    println!(
+        "readings/s asked   start     got   CPU s/M   RSS MiB (own + file)   first reading s   \
+         missing batches"
+    );
     for rate in rates {
         runtime.block_on(measure(rate, Duration::from_secs(seconds)));
     }
@@ -121,14 +126,21 @@ async fn measure(rate: u64, duration: Duration) {
     peers::await_port(simulator_port);
     let config = folder.path().join("fieldgate.toml");
     std::fs::write(&config, configuration(rate, simulator_port, broker.port)).unwrap();
-    let mut inbox = subscribe(broker.port).await;
+    for start in ["first", "second"] {
+        observe(rate, start, duration, &config, broker.port).await;
+    }
+}
 
+/// One start over the folder's store, which the second finds as a power cut has left it.
+async fn observe(rate: u64, name: &str, duration: Duration, config: &Path, broker: u16) {
+    let mut inbox = subscribe(broker).await;
+    let log = config.with_extension(name);
     let start = Instant::now();
     let daemon = peers::Peer::start(
         Command::new(env!("CARGO_BIN_EXE_fieldgate"))
             .args(["run", "--config"])
-            .arg(&config)
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap()),
+            .arg(config)
+            .stderr(std::fs::File::create(&log).unwrap()),
     );
     let mut arrived = Arrived::default();
     arrived.take(&mut inbox, Instant::now() + Duration::from_secs(10), true).await;
@@ -138,20 +150,24 @@ async fn measure(rate: u64, duration: Duration) {
         (cpu_seconds(daemon.id()), arrived.readings, Instant::now());
     arrived.take(&mut inbox, began + duration, false).await;
     let cpu = cpu_seconds(daemon.id()) - cpu_before;
-    let rss = resident_mib(daemon.id());
+    let [resident, own, file] =
+        ["VmRSS:", "RssAnon:", "RssFile:"].map(|line| memory_mib(daemon.id(), line));
     let got = arrived.readings - readings_before;
     let elapsed = began.elapsed().as_secs_f64();
-    let missing = arrived.sequences.last_key_value().map_or(0, |last| *last.0)
-        - arrived.sequences.len() as u64;
+    let (lowest, highest) =
+        (arrived.sequences.first_key_value(), arrived.sequences.last_key_value());
+    let span = highest.zip(lowest).map_or(0, |(highest, lowest)| highest.0 - lowest.0 + 1);
+    let missing = span - arrived.sequences.len() as u64;
     // Batches arrive in lumps of up to max_age; the rate asked is the fairer divisor when all came.
     let readings = (rate as f64 * elapsed).min(got.max(1) as f64 * 1.5);
     println!(
-        "{rate:>16} {:>7.0} {:>9.3} {rss:>9.1} {:>17.3} {missing:>17}",
+        "{rate:>16} {name:>7} {:>7.0} {:>9.3} {resident:>9.1} ({own:>4.1} + {file:>3.1}) {:>17.3} \
+         {missing:>17}",
         got as f64 / elapsed,
         cpu / readings * 1e6,
         first.as_secs_f64()
     );
-    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let log = std::fs::read_to_string(log).unwrap();
     for line in log.lines().filter(|line| line.contains("FG-")) {
         println!("    {line}");
     }
@@ -196,9 +212,10 @@ fn cpu_seconds(pid: u32) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-fn resident_mib(pid: u32) -> f64 {
+/// A line of the process's `status`, which is in KiB.
+fn memory_mib(pid: u32, name: &str) -> f64 {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"));
     let status = status.unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }

@@ -439,6 +439,10 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// for all else. Each takes about 500 bytes.
 pub const CONDITIONS_MAX: usize = 2 * ZIGBEE_DEVICES_MAX;
 
+/// After a start: brokers and devices are dialled and the first batches have gone, or it will be a
+/// while; what only the start has needed is given back.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(15);
+
 /// Time the daemon has to drain and say goodbye after a stop signal.
 pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 

@@ -4,11 +4,14 @@
 //! Readings travel in [`Group`]s that share one instant: one poll, one frame, one message. A
 //! channel send for every single reading would cost more than everything else on the way.
 
-use std::collections::HashMap;
+mod points;
+
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use crate::limits;
+
+pub use points::{PointId, PointInfo, Points, TooManyPoints};
 
 /// Milliseconds since 1970-01-01 UTC. Wall time: it may jump, so nothing schedules by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -80,24 +83,6 @@ pub struct Sample {
     pub quality: Quality,
 }
 
-/// Index into [`Points`]; valid for the life of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PointId(pub u32);
-
-/// What is known about a point besides its readings. Two points that differ in any field are two
-/// series on the wire: a changed unit is never a silent rescale.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PointInfo {
-    /// The device's name, one topic level.
-    pub device: Arc<str>,
-    /// The point's name within the device.
-    pub point: Arc<str>,
-    /// UCUM or SenML unit; empty when it has none.
-    pub unit: Arc<str>,
-    /// Protocol address as people write it (`holding 107`), when the source has one.
-    pub src: Option<Arc<str>>,
-}
-
 /// The streams of a gateway; each has its own sequence of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
@@ -134,79 +119,6 @@ pub struct Reading {
     pub at: UnixMillis,
     /// What.
     pub sample: Sample,
-}
-
-/// Every point of this process, interned: names are compared once, at the border.
-#[derive(Debug, Default)]
-pub struct Points(RwLock<Interned>);
-
-#[derive(Debug, Default)]
-struct Interned {
-    list: Vec<Arc<PointInfo>>,
-    ids: HashMap<Arc<PointInfo>, PointId>,
-}
-
-/// More than [`limits::POINTS_MAX`] points: a sender invents names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooManyPoints;
-
-impl Points {
-    /// Returns the id of `info`, giving it one on first sight.
-    ///
-    /// # Errors
-    /// When [`limits::POINTS_MAX`] different points exist already.
-    pub fn intern(&self, info: PointInfo) -> Result<PointId, TooManyPoints> {
-        if let Some(id) = self.find(&info) {
-            return Ok(id);
-        }
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if all.list.len() >= limits::POINTS_MAX {
-            return Err(TooManyPoints);
-        }
-        if let Some(id) = all.ids.get(&info) {
-            return Ok(*id);
-        }
-        let id = PointId(u32::try_from(all.list.len()).map_err(|_| TooManyPoints)?);
-        let info = Arc::new(info);
-        all.list.push(Arc::clone(&info));
-        all.ids.insert(info, id);
-        Ok(id)
-    }
-
-    /// Returns the id of a point that is already known.
-    #[must_use]
-    pub fn find(&self, info: &PointInfo) -> Option<PointId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).ids.get(info).copied()
-    }
-
-    /// Returns what is known about `id`.
-    ///
-    /// # Panics
-    /// When `id` came from another table; ids are made by [`Points::intern`] only.
-    #[must_use]
-    pub fn info(&self, id: PointId) -> Arc<PointInfo> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).list[id.0 as usize])
-    }
-
-    /// Returns how many points are known.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).list.len()
-    }
-
-    /// Returns whether no point is known yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl PointInfo {
-    /// Names a point without a protocol address.
-    #[must_use]
-    pub fn new(device: &str, point: &str, unit: &str) -> Self {
-        Self { device: device.into(), point: point.into(), unit: unit.into(), src: None }
-    }
 }
 
 impl Decimal {
@@ -491,13 +403,5 @@ mod tests {
         let long = "ä".repeat(limits::TEXT_BYTES_MAX);
         let Value::Text(text) = Value::from_text(&long) else { panic!("not text") };
         assert_eq!(text.len(), limits::TEXT_BYTES_MAX / 2 * 2);
-    }
-
-    #[test]
-    fn the_same_point_has_one_id_and_a_new_unit_a_new_one() {
-        let points = Points::default();
-        let a = points.intern(PointInfo::new("m", "t", "Cel")).unwrap();
-        assert_eq!(points.intern(PointInfo::new("m", "t", "Cel")).unwrap(), a);
-        assert_ne!(points.intern(PointInfo::new("m", "t", "K")).unwrap(), a);
     }
 }

@@ -1,13 +1,16 @@
 //! `fieldgate run`: configuration before any port, announce, run, drain.
 
+use std::convert::Infallible;
 use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::cli::memory;
 use crate::config::{self, Config};
 use crate::error::{Exit, Fatal};
 use crate::gateway::Gateway;
+use crate::limits;
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -16,7 +19,8 @@ use crate::gateway::Gateway;
 pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     memory::keep_little();
     super::log_to_stderr(super::LevelFilter::INFO);
-    let config = config::load(path, config::Options::default()).map_err(|faults| {
+    let load = || config::load(path, config::Options::default());
+    let config = memory::apart(load).map_err(|faults| {
         Fatal::new(
             Exit::Misconfigured,
             format!("{faults}\nfieldgate does not start with these faults. Try: fieldgate check"),
@@ -36,6 +40,7 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
                 tracing::info!("stopped");
                 Ok(Exit::Done)
             }
+            never = settled() => match never {},
             fatal = gateway.broken() => {
                 // The other parts are stopped in order all the same; why it broke is the last word.
                 let _ = gateway.stop().await;
@@ -43,6 +48,13 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
             }
         }
     })
+}
+
+/// Gives back memory that only the start has needed, when it is over.
+async fn settled() -> Infallible {
+    sleep(limits::SETTLED_AFTER).await;
+    memory::settle();
+    std::future::pending().await
 }
 
 fn announce(config: &Config) {

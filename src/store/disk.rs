@@ -115,7 +115,7 @@ impl Disk {
             clock.was_set();
         }
         let age = Age::load(&conn)?;
-        let (slots, found) = Slots::load(&conn, epoch, &lanes, (&series, points), clock.now())?;
+        let (slots, found) = Slots::load(&conn, epoch, &lanes, points, clock.now())?;
         for group in &found.groups {
             lanes[group.stream as usize].open.push(group);
         }

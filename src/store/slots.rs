@@ -22,7 +22,7 @@ use crate::reading::{Group, PointId, Points, Stream, UnixMillis};
 use crate::store::damaged;
 use crate::store::lane::Lane;
 use crate::store::schema::int;
-use crate::store::series::Series;
+use crate::store::series;
 
 /// Bytes of a row's body: with the row's own header (at most 12 bytes) it fills a leaf page, which
 /// takes 4,061 bytes of a 4,096-byte page before it spills.
@@ -67,7 +67,7 @@ impl Slots {
         conn: &Connection,
         epoch: u64,
         lanes: &[Lane],
-        (series, points): (&Series, &Points),
+        points: &Points,
         now: UnixMillis,
     ) -> Result<(Self, Found)> {
         let (mut slots, mut found) = (Self { epoch, ..Self::default() }, Found::default());
@@ -100,11 +100,14 @@ impl Slots {
             damaged::keep(conn, "slot", id, now, &body)?;
             conn.execute("UPDATE slot SET body = zeroblob(?2) WHERE id = ?1", params![id, 0])?;
         }
-        let names = if chunks.is_empty() { HashMap::new() } else { series.names() };
-        let point = |id| points.intern((*names.get(&id)?).clone()).ok();
+        let mut names = Names { conn, epoch, points, known: HashMap::new(), failure: None };
         for ((ordinal, stream), parts) in chunks {
             let (whole, data) = join(parts);
-            match groups(&data, stream, point).filter(|_| whole) {
+            let read = groups(&data, stream, |id| names.point(id));
+            if let Some(error) = names.failure.take() {
+                return Err(error);
+            }
+            match read.filter(|_| whole) {
                 Some(groups) => found.groups.extend(groups),
                 None => {
                     found.damaged += 1;
@@ -165,6 +168,34 @@ impl Part<'_> {
         let crc = damaged::crc(&[&epoch.to_le_bytes(), &body[4..]]);
         body[..4].copy_from_slice(&crc.to_le_bytes());
         body.resize(BODY_BYTES, 0);
+    }
+}
+
+/// Looks up the points of series numbers. A disk that refuses is no damage of the chunk that asks: it
+/// is kept aside.
+struct Names<'a> {
+    conn: &'a Connection,
+    epoch: u64,
+    points: &'a Points,
+    known: HashMap<i64, PointId>,
+    failure: Option<rusqlite::Error>,
+}
+
+impl Names<'_> {
+    fn point(&mut self, number: i64) -> Option<PointId> {
+        if let Some(point) = self.known.get(&number) {
+            return Some(*point);
+        }
+        let info = match series::name_of(self.conn, self.epoch, number) {
+            Ok(info) => info?,
+            Err(error) => {
+                self.failure = Some(error);
+                return None;
+            }
+        };
+        let point = self.points.intern(info).ok()?;
+        self.known.insert(number, point);
+        Some(point)
     }
 }
 

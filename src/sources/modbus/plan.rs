@@ -13,15 +13,23 @@ use crate::limits;
 use crate::reading::{PointId, PointInfo, Points, TooManyPoints};
 
 /// One sample to be: where its elements are and how they are read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Field {
     pub(super) table: Table,
     /// Protocol address of its first element.
     pub(super) address: u16,
     /// Registers, or bits in a bit table.
     pub(super) width: u16,
-    pub(super) decoder: Decoder,
+    /// Index into the class's decoders.
+    pub(super) decoder: u32,
 }
+
+// There is one a point, for as long as the daemon runs.
+const _: () = assert!(size_of::<Field>() <= 12);
+
+/// Decoders, latest first, among which an equal one is looked for: a device uses few, and points that
+/// all differ are not to be compared each with each.
+const DECODERS_COMPARED: usize = 32;
 
 /// What is read from one device in one period: one group of readings.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub(super) struct Class {
     pub(super) points: Arc<[PointId]>,
     /// In the order of `points`, by table and address.
     pub(super) fields: Vec<Field>,
+    /// How fields are read; most share one.
+    pub(super) decoders: Vec<Decoder>,
     pub(super) requests: Vec<Request>,
 }
 
@@ -102,6 +112,7 @@ pub(super) fn classes(
             listed.sort_by_key(|point| (point.table, point.address));
             let mut ids = Vec::new();
             let mut fields = Vec::new();
+            let mut decoders = Vec::new();
             for point in listed {
                 for (name, decoder) in parts(point) {
                     ids.push(known.intern(info(device, point, &name))?);
@@ -109,15 +120,27 @@ pub(super) fn classes(
                         table: point.table,
                         address: point.address,
                         width: width(point),
-                        decoder,
+                        decoder: place(&mut decoders, decoder)?,
                     });
                 }
             }
             fields.shrink_to_fit();
+            decoders.shrink_to_fit();
             let requests = merge(&fields, Reach::of(device));
-            Ok(Class { device: index, every, points: ids.into(), fields, requests })
+            Ok(Class { device: index, every, points: ids.into(), fields, decoders, requests })
         })
         .collect()
+}
+
+/// Returns the index of a decoder in the list, adding it when it is new.
+fn place(decoders: &mut Vec<Decoder>, decoder: Decoder) -> Result<u32, TooManyPoints> {
+    let first = decoders.len().saturating_sub(DECODERS_COMPARED);
+    let found = decoders[first..].iter().rposition(|known| *known == decoder);
+    let index = found.map_or(decoders.len(), |at| first + at);
+    if index == decoders.len() {
+        decoders.push(decoder);
+    }
+    u32::try_from(index).map_err(|_| TooManyPoints)
 }
 
 /// Merges `fields`, which are in address order, into as few reads as `reach` allows. A value is

@@ -335,12 +335,13 @@ impl<'a> Poll<'a> {
         let Request { span, fields, .. } = &self.class.requests[index];
         for slot in fields.clone() {
             let field = &self.class.fields[slot];
+            let decoder = &self.class.decoders[field.decoder as usize];
             let from = usize::from(field.address - span.address);
             let sample = match answer {
                 Answer::Words(words) => words
                     .get(from..from + usize::from(field.width))
-                    .map(|words| field.decoder.words(words)),
-                Answer::Bits(bits) => bits.get(from).map(|set| field.decoder.coil(*set)),
+                    .map(|words| decoder.words(words)),
+                Answer::Bits(bits) => bits.get(from).map(|set| decoder.coil(*set)),
                 Answer::Exception(_) => None,
             };
             self.samples[slot] = sample.unwrap_or(Sample::none(NoData::Malformed));
