@@ -7,35 +7,59 @@
     expect(unsafe_code, reason = "mallopt, malloc_trim and madvise have no safe wrapper")
 )]
 
-/// Blocks from this size on are mapped apart and go back whole, and the heap's free end goes back
-/// from this size on. Set, it stays: left alone, glibc raises both to twice the largest block ever
-/// freed, here the configuration's text and its tables.
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+/// Blocks from this size on are mapped apart and go back whole: the samples of a poll, the columns of
+/// a batch. Set, it stays: left alone, glibc raises it to twice the largest block ever freed, here the
+/// configuration's text and its tables. Smaller would be a system call for every poll of a few points.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES_MIN: libc::c_int = 16 * 1024;
+
+/// The heap's free end goes back from this size on.
 #[cfg(target_env = "gnu")]
 const KEPT_BYTES_MAX: libc::c_int = 64 * 1024;
 
 /// Makes the allocator give memory back early. Called before anything else of size happens.
 ///
-/// Two arenas: one for the reactor, one for reading the configuration ([`apart`]) and, when that is
-/// over, for the store's thread. More would each keep the most they ever held.
+/// Two arenas: one for reading the configuration ([`apart`]), one for everything else. More would each
+/// keep the most they ever held.
 pub(super) fn keep_little() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt(3) takes any values, and no other thread runs yet.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES_MAX);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES_MAX);
     }
+}
+
+/// Keeps an arena from being used again; see [`apart`].
+pub(super) struct Apart {
+    _ends_when_dropped: SyncSender<()>,
 }
 
 /// Does what takes much memory for a moment on a thread of its own, whose blocks glibc puts into an
 /// arena of their own. Where everything shares one, what remains of a configuration (and what is made
 /// from it) lies scattered over all that reading it took, and every later use of memory spreads over
-/// the holes between: 8 MB where 4 are in use.
-pub(super) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
+/// the holes between. The arena passes to the next thread that begins after [`Apart`] is dropped.
+pub(super) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (T, Apart) {
+    let (hold, held) = sync_channel::<()>(1);
+    let (send, receive) = sync_channel(1);
+    let thread = std::thread::spawn(move || {
+        let _ = send.send(work());
+        // Ends with an error: nothing is ever sent.
+        let _ = held.recv();
+    });
+    match receive.recv() {
+        Ok(result) => (result, Apart { _ends_when_dropped: hold }),
+        Err(_) => {
+            drop(hold);
+            match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("a thread that did not panic has sent its result"),
+            }
+        }
+    }
 }
 
 /// Returns to the system what reading the configuration and planning from it took: a parsed file of

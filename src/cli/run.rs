@@ -19,8 +19,9 @@ use crate::limits;
 pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     memory::keep_little();
     super::log_to_stderr(super::LevelFilter::INFO);
-    let load = || config::load(path, config::Options::default());
-    let config = memory::apart(load).map_err(|faults| {
+    let path = path.to_owned();
+    let (config, apart) = memory::apart(move || config::load(&path, config::Options::default()));
+    let config = config.map_err(|faults| {
         Fatal::new(
             Exit::Misconfigured,
             format!("{faults}\nfieldgate does not start with these faults. Try: fieldgate check"),
@@ -32,6 +33,7 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     announce(&config);
     super::block_on(async {
         let mut gateway = Gateway::start(config)?;
+        drop(apart);
         memory::give_back();
         tokio::select! {
             signal = told_to_stop() => {
