@@ -9,11 +9,11 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-/// Blocks from this size on are mapped apart and go back whole: the samples of a poll, the columns of
+/// Blocks from this size on are mapped apart and go back whole: the columns of a poll in
 /// a batch. Set, it stays: left alone, glibc raises it to twice the largest block ever freed, here the
-/// configuration's text and its tables. Smaller would be a system call for every poll of a few points.
+/// configuration's text and its tables. Half of it costs 5 % more CPU time for 0.2 MiB.
 #[cfg(target_env = "gnu")]
-const MAPPED_BYTES_MIN: libc::c_int = 16 * 1024;
+const MAPPED_BYTES_MIN: libc::c_int = 32 * 1024;
 
 /// The heap's free end goes back from this size on.
 #[cfg(target_env = "gnu")]

@@ -177,7 +177,7 @@ mod tests {
     use crate::store::schema;
 
     fn info(n: u32) -> PointInfo {
-        let src = (n % 3 == 0).then(|| format!("holding {n}").into());
+        let src = n.is_multiple_of(3).then(|| format!("holding {n}").into());
         PointInfo { src, ..PointInfo::new("meter", &format!("p{n}"), "V") }
     }
 
