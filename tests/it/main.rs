@@ -4,6 +4,8 @@
 //! `tests/run` installs them. A missing peer fails its test with a sentence that says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[cfg(feature = "receive")]
+mod campaign;
 mod cli;
 mod coap;
 mod config;

@@ -24,7 +24,7 @@ use crate::peers::{Mosquitto, Peer};
 
 /// A device whose register 0 counts the polls it answered.
 #[derive(Clone, Default)]
-struct Counting(Arc<AtomicU16>);
+pub struct Counting(pub Arc<AtomicU16>);
 
 impl Service for Counting {
     type Request = Request<'static>;
@@ -44,7 +44,7 @@ impl Service for Counting {
 }
 
 /// Serves the device on a thread of its own until the test process ends.
-fn counting_device() -> (u16, Counting) {
+pub fn counting_device() -> (u16, Counting) {
     let device = Counting::default();
     let served = device.clone();
     let (tell, told) = std::sync::mpsc::sync_channel(1);

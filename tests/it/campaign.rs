@@ -1,0 +1,233 @@
+//! The crash campaign: gateway, receiver, broker and database as processes, killed at random moments,
+//! and what stands in the receiver's tables compared with what the device was asked, reading by
+//! reading. `FIELDGATE_KILLS=10000` makes it long; the seed is printed and may be given as
+//! `FIELDGATE_SEED`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use fieldgate::batch::{RowValue, decode};
+use fieldgate::reading::{Points, Stream};
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+use crate::peers::{Mosquitto, Peer, Postgres};
+use crate::river::{self, Counting};
+use crate::store;
+
+/// Kills of the gateway in the ordinary run.
+const KILLS: u32 = 300;
+/// The other processes die at every so many kills of the gateway.
+const RECEIVER_DIES_EVERY: u32 = 7;
+/// Polls that a kill may cost: those not committed within 100 ms at 100 a second, and then some for
+/// a machine that does other things.
+const POLLS_A_KILL_MAX: usize = 60;
+
+/// A generator of numbers that gives the same ones for the same seed (xorshift64, Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn new() -> Self {
+        let given = std::env::var("FIELDGATE_SEED").ok().and_then(|seed| seed.parse().ok());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
+        println!("FIELDGATE_SEED={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// A device that numbers its polls, a gateway, a broker, a receiver and its tables.
+struct Plant {
+    device: Counting,
+    broker: Mosquitto,
+    database: Postgres,
+    tables: Client,
+    config: PathBuf,
+    // Last, so that it outlives its users.
+    folder: TempDir,
+}
+
+impl Plant {
+    async fn new(ack: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Mosquitto::start(folder.path(), "");
+        let (device_port, device) = river::counting_device();
+        let database = Postgres::start();
+        let tables = database.connect("postgres").await;
+        let mut text = String::new();
+        write!(
+            text,
+            r#"
+[gateway]
+name = "gw-campaign"
+[device.counter]
+via   = "modbus tcp 127.0.0.1:{device_port} id 1"
+every = "10ms"
+points.polls = {{ at = "holding 0", as = "u16" }}
+[buffer]
+path   = "buffer.db"
+commit = "100ms"
+[uplink.cloud]
+url   = "mqtt://127.0.0.1:{}"
+batch = {{ max_age = "200ms" }}
+ack   = "{ack}"
+"#,
+            broker.port
+        )
+        .unwrap();
+        let config = folder.path().join("fieldgate.toml");
+        std::fs::write(&config, text).unwrap();
+        Self { device, broker, database, tables, config, folder }
+    }
+
+    fn log(&self, name: &str) -> Stdio {
+        let path = self.folder.path().join(name);
+        std::fs::File::options().create(true).append(true).open(path).unwrap().into()
+    }
+
+    fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    fn gateway(&self) -> Peer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
+        command.args(["run", "--config"]).arg(&self.config);
+        Peer::start(command.stdout(Stdio::null()).stderr(self.log("gateway.log")))
+    }
+
+    fn receiver(&self) -> Peer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"));
+        command.arg("--from").arg(format!("mqtt://127.0.0.1:{}", self.broker.port)).args([
+            "--client-id",
+            "campaign",
+            "--init",
+            "--to",
+            &self.database.url("postgres"),
+        ]);
+        Peer::start(command.stdout(Stdio::null()).stderr(self.log("receiver.log")))
+    }
+
+    /// Returns the numbers of all polls in the tables.
+    async fn stored(&self) -> Vec<usize> {
+        let query = "SELECT value FROM readings JOIN series ON series.id = readings.series
+                     WHERE point = 'polls' AND q < 32 ORDER BY value";
+        let rows = self.tables.query(query, &[]).await.unwrap();
+        let whole = |value: f64| format!("{value:.0}").parse().unwrap();
+        rows.iter().map(|row| whole(row.get::<_, f64>(0))).collect()
+    }
+
+    /// Returns the numbers of all polls that the gateway's buffer holds, from a copy of it.
+    fn buffered(&self) -> BTreeSet<usize> {
+        let copy = tempfile::tempdir().unwrap();
+        let from = self.folder.path().join("buffer.db");
+        let into = copy.path().join("buffer.db");
+        if !from.exists() {
+            return BTreeSet::new();
+        }
+        for suffix in ["", "-wal"] {
+            let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+            if with(&from).exists() {
+                std::fs::copy(with(&from), with(&into)).unwrap();
+            }
+        }
+        let (store, _thread) = store::open(&into, &Arc::new(Points::default()));
+        let mut polls = BTreeSet::new();
+        store::runtime().block_on(async {
+            store.flush(true).await.unwrap();
+            let mut after = 0;
+            loop {
+                let batches = store.next(Stream::Data, after, 100).await.unwrap();
+                let Some(last) = batches.last() else { break };
+                after = last.seq();
+                for batch in &batches {
+                    decode(batch.payload()).unwrap().rows(|row| {
+                        if let Some(RowValue::Decimal(n)) = row.value {
+                            assert!(polls.insert(usize::try_from(n.digits).unwrap()));
+                        }
+                    });
+                }
+            }
+        });
+        polls
+    }
+
+    /// Waits until all of `committed` stands in the tables.
+    async fn until_stored(&self, committed: &BTreeSet<usize>) -> Vec<usize> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let stored = self.stored().await;
+            let missing = committed.iter().filter(|n| stored.binary_search(n).is_err()).count();
+            if missing == 0 {
+                return stored;
+            }
+            assert!(
+                Instant::now() < end,
+                "{missing} committed readings never came\ngateway: {}\nreceiver: {}",
+                self.said("gateway.log"),
+                self.said("receiver.log")
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn each_once(stored: &[usize]) {
+    let doubled = stored.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(doubled, None, "a reading stands twice in the tables");
+}
+
+/// Goal: whatever dies, and at whatever moment, what was committed stands in the tables once. Method:
+/// the gateway is killed some hundred times, the receiver now and then with it; after each kill the
+/// buffer's committed readings are noted from a copy, the tables hold none twice, and every tenth
+/// time, and at the end, all that was ever committed has to be in them. What is missing of the
+/// device's own count is what was not committed, and that little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_kills_lose_nothing_committed_and_double_nothing() {
+    let kills = std::env::var("FIELDGATE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let plant = Plant::new("broker").await;
+    let mut dice = Dice::new();
+    let mut receiver = plant.receiver();
+    let mut committed = BTreeSet::new();
+    for kill in 1..=kills {
+        let gateway = plant.gateway();
+        tokio::time::sleep(Duration::from_millis(40 + dice.below(360))).await;
+        if kill % 10 == 0 {
+            each_once(&plant.until_stored(&committed).await);
+        }
+        gateway.kill();
+        committed.extend(tokio::task::block_in_place(|| plant.buffered()));
+        if kill % RECEIVER_DIES_EVERY == 0 {
+            receiver.kill();
+            receiver = plant.receiver();
+        }
+        let polls = usize::from(plant.device.0.load(Ordering::Relaxed));
+        let stored = plant.stored().await;
+        each_once(&stored);
+        assert!(stored.last().is_none_or(|last| *last < polls), "a reading nobody took");
+    }
+    let gateway = plant.gateway();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    river::signal(&gateway, "-TERM");
+    let stored = plant.until_stored(&committed).await;
+    each_once(&stored);
+    let polls = usize::from(plant.device.0.load(Ordering::Relaxed));
+    let lost = polls - stored.len();
+    println!("{kills} kills, {polls} polls, {} committed, {lost} never committed", stored.len());
+    assert!(stored.len() > polls / 2, "most of it was lost: {lost} of {polls}");
+    assert!(lost <= usize::try_from(kills).unwrap() * POLLS_A_KILL_MAX, "{lost} of {polls}");
+    let gaps: i64 = plant.tables.query_one("SELECT count(*) FROM gaps", &[]).await.unwrap().get(0);
+    assert_eq!(gaps, 0, "the tables say that something is missing");
+    drop(receiver);
+}
