@@ -32,12 +32,11 @@ const POLLS_A_KILL_MAX: usize = 60;
 struct Dice(u64);
 
 impl Dice {
+    /// Begins with the seed that was asked for, or a new one.
     fn new() -> Self {
         let given = std::env::var("FIELDGATE_SEED").ok().and_then(|seed| seed.parse().ok());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let seed = given.unwrap_or(u64::from(now.subsec_nanos()) | 1);
-        println!("FIELDGATE_SEED={seed}");
-        Self(seed)
+        Self(given.unwrap_or(u64::from(now.subsec_nanos()) | 1))
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -198,6 +197,7 @@ async fn hundreds_of_kills_lose_nothing_committed_and_double_nothing() {
     let kills = std::env::var("FIELDGATE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let plant = Plant::new("broker").await;
     let mut dice = Dice::new();
+    println!("FIELDGATE_SEED={}", dice.0);
     let mut receiver = plant.receiver();
     let mut committed = BTreeSet::new();
     for kill in 1..=kills {
