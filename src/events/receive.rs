@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{Code, Notice};
 
 /// This room's codes.
-pub const CODES: &[&Code] = &[&REFUSED, &SINK_AWAY, &REJECTS_UNUSABLE, &SYSTEM, &UNKNOWN_FRAMES];
+pub const CODES: &[&Code] =
+    &[&REFUSED, &SINK_AWAY, &REJECTS_UNUSABLE, &SYSTEM, &UNKNOWN_FRAMES, &TABLES];
 
 /// FG-R01.
 pub static REFUSED: Code = Code {
@@ -60,7 +61,10 @@ pub static UNKNOWN_FRAMES: Code = Code {
 pub static TABLES: Code = Code {
     id: "FG-R06",
     title: "the database has no tables to write to",
-    about: "The receiver writes to tables that it makes itself, with --init, and refuses to guess: it             does not mix the two layouts, and it does not touch tables that a later version made.             --init adds what is missing and never removes anything; a change of layout goes into             another database or schema.",
+    about: "The receiver writes to tables that it makes itself, with --init, and refuses to guess: \
+            it does not mix the two layouts, and it does not touch tables that a later version \
+            made. --init adds what is missing and never removes anything; a change of layout goes \
+            into another database or schema.",
 };
 
 /// The database does not answer.

@@ -17,7 +17,8 @@ use crate::secret::Secret;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   fieldgate-receive --from mqtt://localhost --to ndjson
-  fieldgate-receive --from mqtts://collector@mqtt.example.org --password-file pw --to postgres://db/plant --init
+  fieldgate-receive --from mqtts://me@mqtt.example.org --password-file pw \
+                    --to postgres://me@db/plant --init
 
 Any number of receivers share the work: give each its own --client-id.
 Exit codes:  0 done, 2 wrong usage, 3 could not reach, 70 broken, 78 misconfigured")]
