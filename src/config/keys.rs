@@ -286,7 +286,12 @@ pub const BUFFER: Keys = &[
 
 /// `[uplink.NAME]`
 pub const UPLINK: Keys = &[
-    or("preset", Choice(&["mqtt"]), "mqtt", "kind of receiver"),
+    or(
+        "preset",
+        Choice(&["mqtt", "aws", "azure", "thingsboard"]),
+        "mqtt",
+        "whose limits and topics to keep: any broker, AWS IoT Core, Azure IoT Hub, ThingsBoard",
+    ),
     must("url", Text, "mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"),
     or(
         "version",
@@ -320,6 +325,7 @@ pub const UPLINK: Keys = &[
 pub const AUTH: Keys = &[
     must("user", Text, "user name"),
     must("password", Secret, "its password"),
+    must("token", Secret, "access token, sent as the user name"),
     must("cert", File, "PEM file with the client certificate chain"),
     must("key", Secret, "PEM key of cert"),
 ];

@@ -25,6 +25,7 @@ mod layer;
 mod merge;
 mod network;
 mod points;
+mod preset;
 mod reader;
 mod resolve;
 mod scaling;

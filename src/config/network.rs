@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::batch::Coding;
 use crate::events::config as codes;
-use crate::mqtt::{Broker, Login, Tls, Version};
+use crate::mqtt::preset::{self, MQTT};
+use crate::mqtt::{Broker, Layout, Login, Preset, Tls, User, Version};
 use crate::sources::coap::settings::{Client, Format, Listener, Mode};
 use crate::sources::zigbee2mqtt::settings::Bridge;
 use crate::store::settings::Seal;
@@ -15,6 +16,7 @@ use super::findings::{Plain, Where, key_as_written};
 use super::keys;
 use super::layer::Layer;
 use super::merge::{Document, Named};
+use super::preset::{Check, batch_bytes, preset};
 use super::reader::Table;
 use super::resolve::Resolver;
 use super::text::Place;
@@ -79,7 +81,8 @@ impl<'a> Resolver<'a> {
         }
         let points = table.texts("points").iter().map(|at| at.value.to_owned()).collect();
         let client_id = format!("{}-{}", self.gateway.name, named.name);
-        let broker = broker(table, url, client_id, BRIDGE_KEEP_ALIVE);
+        let about = About { preset: &MQTT, client_id, keep_alive: BRIDGE_KEEP_ALIVE };
+        let broker = broker(table, url, about);
         let name = named.name.to_owned();
         self.sources.push(SourceSettings::Zigbee(Bridge { name, broker, base, rename, points }));
     }
@@ -225,7 +228,7 @@ impl<'a> Resolver<'a> {
         };
         let path = Where::table(&format!("uplink.{}", key_as_written(named.name)));
         let table = Table::new(self.findings, path, keys::UPLINK, named.layer, None);
-        table.choice("preset");
+        let preset = preset(&table);
         let ack = match table.choice("ack") {
             Some("receiver") => Ack::Receiver,
             _ => Ack::Broker,
@@ -236,7 +239,7 @@ impl<'a> Resolver<'a> {
             let place = table.raw("keep_alive").map_or(table.place(), |raw| raw.place);
             table.bad(place, "keep_alive is not whole seconds", "keep_alive = \"60s\"");
         }
-        let seal = seal(&table);
+        let seal = seal(&table, preset);
         let url = table.text_needed("url")?;
         let broker_url = match value::broker_url(url.value) {
             Ok(broker_url) => broker_url,
@@ -250,7 +253,9 @@ impl<'a> Resolver<'a> {
             }
         };
         let client_id = self.gateway.name.to_string();
-        let broker = broker(&table, broker_url, client_id, keep_alive);
+        let about = About { preset, client_id, keep_alive };
+        let broker = broker(&table, broker_url, about);
+        Check { table: &table, url: url.place, broker: &broker }.run();
         Some(Receiver { name: named.name.to_owned(), broker, seal, ack, drain })
     }
 }
@@ -265,7 +270,7 @@ impl Gateway {
 }
 
 /// Reads `batch`, or its defaults when it is absent.
-fn seal(uplink: &Table<'_>) -> Seal {
+fn seal(uplink: &Table<'_>, preset: &Preset) -> Seal {
     let empty = toml::de::DeTable::new();
     let place = uplink.place();
     let nothing = Layer { text: place.text, table: &empty, place };
@@ -276,7 +281,7 @@ fn seal(uplink: &Table<'_>) -> Seal {
     Seal {
         age_max: table.duration("max_age"),
         readings_max: table.integer("max_readings").unwrap_or(1),
-        bytes_max: usize::try_from(table.size("max_bytes")).unwrap_or(usize::MAX),
+        bytes_max: batch_bytes(&table, preset),
         coding: match table.choice("compress") {
             Some("none") => Coding::Plain,
             Some("zstd") => Coding::Zstd,
@@ -285,16 +290,21 @@ fn seal(uplink: &Table<'_>) -> Seal {
     }
 }
 
+/// What a table of a broker does not say itself.
+struct About {
+    preset: &'static Preset,
+    client_id: String,
+    keep_alive: Duration,
+}
+
 /// Reads `auth` and `ca` into a broker.
-fn broker(table: &Table<'_>, url: BrokerUrl, client_id: String, keep_alive: Duration) -> Broker {
+fn broker(table: &Table<'_>, url: BrokerUrl, about: About) -> Broker {
+    let About { preset, client_id, keep_alive } = about;
     let ca = table.file("ca");
     let auth = table.table("auth");
     let (mut login, mut client) = (None, None);
     if let Some(auth) = &auth {
-        login = needs(auth, "user", "password", |auth| {
-            let user = auth.text("user")?.value.to_owned();
-            Some(Login { user, password: auth.secret("password")? })
-        });
+        login = login_of(auth, preset, &url.host, &client_id);
         client = needs(auth, "cert", "key", |auth| {
             Some((auth.file("cert")?.value, auth.secret("key")?))
         });
@@ -312,25 +322,48 @@ fn broker(table: &Table<'_>, url: BrokerUrl, client_id: String, keep_alive: Dura
         let place = ca_place.filter(|_| auth_place.is_none()).or(auth_place);
         warn_of_file(table, place, why.to_string());
     }
-    if let Some(login) = login.as_ref().filter(|login| login.password.is_within_reach())
-        && let Err(why) = login.password.read()
-    {
-        warn_of_file(table, auth_place, why.to_string());
+    for secret in login.iter().flat_map(Login::secrets).filter(|it| it.is_within_reach()) {
+        if let Err(why) = secret.read() {
+            warn_of_file(table, auth_place, why.to_string());
+        }
     }
     let version = match table.choice("version") {
         Some("5") => Version::V5,
         _ => Version::V311,
     };
-    Broker {
-        host: url.host,
-        port: url.port,
-        version,
-        tls,
-        client_id,
-        login,
-        keep_alive,
-        will: None,
+    if preset.topics == Layout::AzureHub && login.is_none() {
+        let user = User::Name(preset::azure_user(&url.host, &client_id));
+        login = Some(Login { user, password: None });
     }
+    let broker = Broker::new(&url.host, url.port, &client_id);
+    Broker { preset, version, tls, login, keep_alive, ..broker }
+}
+
+/// Reads who we are: an access token, a user and its password, or at Azure a password alone.
+fn login_of(auth: &Table<'_>, preset: &Preset, host: &str, client_id: &str) -> Option<Login> {
+    if let Some(token) = auth.raw("token") {
+        if auth.raw("user").or(auth.raw("password")).is_some() {
+            auth.findings.fault(
+                Fault::at(
+                    &codes::EXCLUSIVE,
+                    token.place,
+                    "token and user are given both",
+                    "the token is sent in the place of the user name, without a password",
+                )
+                .hint("remove one of them"),
+            );
+        }
+        return Some(Login { user: User::Token(auth.secret("token")?), password: None });
+    }
+    if preset.topics == Layout::AzureHub && auth.raw("user").is_none() {
+        auth.raw("password")?;
+        let user = User::Name(preset::azure_user(host, client_id));
+        return Some(Login { user, password: auth.secret("password") });
+    }
+    needs(auth, "user", "password", |auth| {
+        let user = User::Name(auth.text("user")?.value.to_owned());
+        Some(Login { user, password: Some(auth.secret("password")?) })
+    })
 }
 
 /// Warns of a secret or certificate that a connection would not find. It may come later, and the

@@ -322,7 +322,7 @@ impl<'a> Table<'a> {
         let known = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         let later = match (name, text) {
             ("ack", "receiver") | ("full", "thin") => true,
-            ("preset", preset) => ["aws", "azure", "thingsboard", "sparkplug"].contains(&preset),
+            ("preset", preset) => preset == "sparkplug",
             _ => false,
         };
         let fault = if later {

@@ -27,6 +27,7 @@ pub const CODES: &[&Code] = &[
     &NO_UPLINK,
     &RESERVED_ID,
     &NOT_THERE_YET,
+    &PRESET,
 ];
 
 /// A file that is no readable text.
@@ -211,4 +212,14 @@ pub static NOT_THERE_YET: Code = Code {
             nevertheless, keeps readings, and reads the file again at every connect, so it is \
             enough to put it in place. An environment variable must be set for the service, not \
             only in your shell.",
+};
+/// A limit of a cloud.
+pub static PRESET: Code = Code {
+    id: "FG-C58",
+    title: "the cloud of this preset would refuse it",
+    about: "A preset stands for the limits of one cloud's broker: payload, topics, keep-alive, \
+            version, TLS, login. What the configuration asks for is outside of them, so the \
+            broker would close the connection, most often without a reason. Nothing is started \
+            like this. The limits are those of the README's table of presets; where your contract \
+            has other ones, preset = \"mqtt\" assumes none.",
 };

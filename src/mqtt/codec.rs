@@ -130,11 +130,11 @@ impl Codec {
 
 /// Writes what stands behind the fixed header of CONNECT (section 3.1).
 fn put_connect(connect: &Connect<'_>, is_5: bool, out: &mut BytesMut) {
-    let Connect { client_id, keep_alive, clean, login, will } = connect;
+    let Connect { client_id, keep_alive, clean, user, password, will } = connect;
     fields::put_bytes(out, b"MQTT");
     out.put_u8(if is_5 { 5 } else { 4 });
     let will_flags = will.map_or(0, |(_, _, retain)| 0x04 | 0x08 | u8::from(retain) << 5);
-    let login_flags = if login.is_some() { 0x80 | 0x40 } else { 0 };
+    let login_flags = u8::from(user.is_some()) << 7 | u8::from(password.is_some()) << 6;
     out.put_u8(u8::from(*clean) << 1 | will_flags | login_flags);
     out.put_u16(*keep_alive);
     if is_5 {
@@ -159,9 +159,8 @@ fn put_connect(connect: &Connect<'_>, is_5: bool, out: &mut BytesMut) {
         fields::put_bytes(out, topic.as_bytes());
         fields::put_bytes(out, payload);
     }
-    if let Some((user, password)) = login {
-        fields::put_bytes(out, user.as_bytes());
-        fields::put_bytes(out, password.as_bytes());
+    for text in [user, password].into_iter().flatten() {
+        fields::put_bytes(out, text.as_bytes());
     }
 }
 

@@ -38,7 +38,8 @@ async fn walk(broker: &Broker, clean: bool, step: &mut Step) -> Result<Session, 
         None => Box::new(stream),
         Some(settings) => {
             *step = Step::Tls;
-            secure(stream, settings, &broker.host).await?
+            let alpn = broker.preset.alpn_on(broker.port);
+            secure(stream, settings, &broker.host, alpn).await?
         }
     };
     *step = Step::Login;
@@ -91,11 +92,12 @@ async fn secure(
     stream: TcpStream,
     settings: &Tls,
     host: &str,
+    alpn: Option<&'static str>,
 ) -> Result<Box<dyn Wire>, ConnectError> {
     let settings = settings.clone();
     // Reading and parsing the system's 150 CA certificates takes a slow board tens of
     // milliseconds, which a serial line would notice.
-    let config = tokio::task::spawn_blocking(move || tls::configuration(&settings))
+    let config = tokio::task::spawn_blocking(move || tls::configuration(&settings, alpn))
         .await
         .map_err(|_| ConnectError::Settings("TLS cannot be set up".to_owned()))??;
     let name = tls::server_name(host.trim_matches(['[', ']']))?;

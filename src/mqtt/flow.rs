@@ -90,7 +90,8 @@ mod tests {
 
     fn most_in_a_second(sent: &[(Instant, usize)], of: impl Fn(usize) -> usize) -> usize {
         let within = |at: Instant| {
-            let window = sent.iter().filter(move |(t, _)| *t >= at && *t - at < Duration::from_secs(1));
+            let window =
+                sent.iter().filter(move |(t, _)| *t >= at && *t - at < Duration::from_secs(1));
             window.map(|(_, bytes)| of(*bytes)).sum()
         };
         sent.iter().map(|(at, _)| within(*at)).max().unwrap_or(0)
@@ -113,7 +114,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn large_ones_are_counted_by_their_bytes() {
         let mut flow = Flow::new(&preset::AWS);
-        let sent = send(&mut flow, (0..200).map(|n| if n % 3 == 0 { 131_000 } else { 40_000 })).await;
+        let sent =
+            send(&mut flow, (0..200).map(|n| if n % 3 == 0 { 131_000 } else { 40_000 })).await;
         let most = most_in_a_second(&sent, |bytes| bytes);
         assert!((400_000..=512 * 1024).contains(&most), "{most}");
     }

@@ -4,13 +4,15 @@
 use super::error::ConnectError;
 use super::pace::seconds;
 use super::packet::{Connect, Granted};
-use super::settings::Broker;
+use super::settings::{Broker, User, Will};
+use crate::secret::Secret;
 
 /// Longest text on the wire (MQTT 3.1.1, section 1.5.3).
 pub(super) const TEXT_BYTES_MAX: usize = 0xFFFF;
 
 /// A login whose secret has been read.
 pub(super) struct Login {
+    user: Option<String>,
     password: Option<String>,
 }
 
@@ -21,16 +23,21 @@ impl Login {
     /// [`ConnectError::Settings`] when it cannot be read, or when a text does not fit its field.
     pub(super) fn read(broker: &Broker) -> Result<Self, ConnectError> {
         let mut longest = broker.client_id.len();
-        let mut password = None;
+        let (mut user, mut password) = (None, None);
         if let Some(login) = &broker.login {
-            let secret =
-                login.password.read().map_err(|e| ConnectError::Settings(e.to_string()))?;
-            if login.user.is_empty() {
+            let read =
+                |secret: &Secret| secret.read().map_err(|e| ConnectError::Settings(e.to_string()));
+            let name = match &login.user {
+                User::Name(name) => name.clone(),
+                User::Token(secret) => read(secret)?,
+            };
+            password = login.password.as_ref().map(read).transpose()?;
+            if name.is_empty() {
                 // MQTT 3.1.1, section 3.1.2.9.
                 return Err(ConnectError::Settings("a password needs a user name".to_owned()));
             }
-            longest = longest.max(login.user.len()).max(secret.len());
-            password = Some(secret);
+            longest = longest.max(name.len()).max(password.as_ref().map_or(0, String::len));
+            user = Some(name);
         }
         if let Some(will) = &broker.will {
             longest = longest.max(will.topic.len()).max(will.payload.len());
@@ -39,18 +46,20 @@ impl Login {
             let why = "client id, user, password and will may have 65,535 bytes each";
             return Err(ConnectError::Settings(why.to_owned()));
         }
-        Ok(Self { password })
+        Ok(Self { user, password })
     }
 
     /// Puts it together.
     pub(super) fn connect<'a>(&'a self, broker: &'a Broker, clean: bool) -> Connect<'a> {
-        let user = broker.login.as_ref().map(|login| login.user.as_str());
+        let retain = broker.preset.retain;
+        let will = |it: &'a Will| (it.topic.as_str(), &it.payload[..], it.retain && retain);
         Connect {
             client_id: &broker.client_id,
             keep_alive: seconds(broker.keep_alive),
             clean,
-            login: user.zip(self.password.as_deref()),
-            will: broker.will.as_ref().map(|it| (it.topic.as_str(), &it.payload[..], it.retain)),
+            user: self.user.as_deref(),
+            password: self.password.as_deref(),
+            will: broker.will.as_ref().map(will),
         }
     }
 }

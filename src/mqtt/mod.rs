@@ -6,16 +6,19 @@
 //! it. Dialling again, and when, is its owner's business too.
 //!
 //! `session` knows no version: `packet` is what both have in common, `codec` and `fields` put it
-//! on the wire, and `reason` has the words for what MQTT 5 can say.
+//! on the wire, and `reason` has the words for what MQTT 5 can say. What clouds allow is data in
+//! `preset`; a session keeps to it by itself.
 
 mod codec;
 mod dial;
 mod error;
 mod fields;
+mod flow;
 mod ids;
 mod login;
 mod pace;
 mod packet;
+pub mod preset;
 mod reason;
 #[cfg(test)]
 pub mod script;
@@ -29,7 +32,8 @@ pub use dial::connect;
 pub use error::{ConnectError, Rejection, SessionError, Step};
 pub use ids::PacketId;
 pub use packet::Granted;
+pub use preset::{Layout, Preset};
 pub use reason::{Outlook, Reason, Told};
 pub use session::{Incoming, Message, Receipt, Session, Wire};
-pub use settings::{Broker, Login, Tls, Version, Will};
+pub use settings::{Broker, Login, Tls, User, Version, Will};
 pub use tls::TlsFault;

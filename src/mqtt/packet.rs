@@ -45,8 +45,8 @@ pub(super) struct Connect<'a> {
     pub(super) keep_alive: u16,
     /// Whether the broker forgets an earlier session.
     pub(super) clean: bool,
-    /// User name and password.
-    pub(super) login: Option<(&'a str, &'a str)>,
+    pub(super) user: Option<&'a str>,
+    pub(super) password: Option<&'a str>,
     /// Topic, payload, whether it is kept.
     pub(super) will: Option<(&'a str, &'a [u8], bool)>,
 }

@@ -13,7 +13,7 @@ use super::settings::Version;
 pub const AS_OF: &str = "2026-11-22";
 
 /// The limits of one kind of broker.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
     /// As written in the configuration.
     pub name: &'static str,
@@ -158,6 +158,15 @@ pub static THINGSBOARD: Preset = Preset {
     alpn: None,
     topics: Layout::ThingsBoard,
 };
+
+/// The version of the hub's interface that its user name asks for.
+const AZURE_API: &str = "2021-04-12";
+
+/// Returns the user name that Azure IoT Hub wants of a device.
+#[must_use]
+pub fn azure_user(host: &str, device: &str) -> String {
+    format!("{host}/{device}/?api-version={AZURE_API}")
+}
 
 impl Preset {
     /// Finds a preset by its name.

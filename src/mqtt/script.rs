@@ -7,7 +7,7 @@ use rumqttc::{Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publis
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio_util::codec::Framed;
 
-use super::{Broker, ConnectError, Session, Version};
+use super::{Broker, ConnectError, Session};
 
 /// Bytes that the pipe holds in each direction, as a socket would.
 pub const PIPE_BYTES: usize = 64 * 1024;
@@ -17,16 +17,7 @@ pub struct Peer(Framed<DuplexStream, Codec>);
 
 /// A broker that is never dialled: tests hand over the wire.
 pub fn settings() -> Broker {
-    Broker {
-        host: "broker".to_owned(),
-        port: 1883,
-        version: Version::V311,
-        tls: None,
-        client_id: "gw-1".to_owned(),
-        login: None,
-        keep_alive: Duration::from_secs(30),
-        will: None,
-    }
+    Broker { keep_alive: Duration::from_secs(30), ..Broker::new("broker", 1883, "gw-1") }
 }
 
 /// Returns both ends of a wire.

@@ -19,10 +19,12 @@ use tokio_util::codec::Framed;
 
 use super::codec::Codec;
 use super::error::{ConnectError, SessionError, Step};
+use super::flow::Flow;
 use super::ids::{PacketId, PacketIds};
 use super::login::{Login, TEXT_BYTES_MAX, unfit};
 use super::pace::Pace;
 use super::packet::{Granted, Outgoing, Packet};
+use super::preset::Preset;
 use super::reason::Reason;
 use super::settings::{Broker, Version};
 use crate::limits;
@@ -36,7 +38,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub struct Session {
     framed: Framed<Box<dyn Wire>, Codec>,
     present: bool,
+    preset: &'static Preset,
     granted: Granted,
+    flow: Flow,
     ids: PacketIds,
     /// Publishes that the broker has not answered yet; SUBSCRIBE is not among them.
     publishing: usize,
@@ -120,7 +124,9 @@ impl Session {
         let mut session = Self {
             framed,
             present: false,
+            preset: broker.preset,
             granted: Granted::default(),
+            flow: Flow::new(broker.preset),
             ids: PacketIds::after_earlier_connections(),
             publishing: 0,
             kept: VecDeque::new(),
@@ -151,7 +157,7 @@ impl Session {
     }
 
     /// Takes over what the broker allows.
-    fn begin(&mut self, granted: Granted) -> Result<(), ConnectError> {
+    fn begin(&mut self, mut granted: Granted) -> Result<(), ConnectError> {
         if let Some(why) = unfit(&granted) {
             return Err(ConnectError::Unfit(why));
         }
@@ -164,14 +170,16 @@ impl Session {
             let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
             codec.outgoing_bytes_max = codec.outgoing_bytes_max.min(bytes_max);
         }
+        granted.in_flight_max = granted.in_flight_max.min(self.preset.in_flight_max);
+        granted.retain &= self.preset.retain;
         self.granted = granted;
         Ok(())
     }
 
-    /// Returns what the broker allows on this session. It is kept here: a publish waits while
-    /// as many are in flight, one that is too large is refused before anything is sent, and one
-    /// that should be retained goes out unretained where nothing is. A broker that speaks MQTT
-    /// 3.1.1 cannot say anything of it.
+    /// Returns what the broker allows on this session, by its own words and by its preset. It is
+    /// kept here: a publish waits while as many are in flight, one that is too large is refused
+    /// before anything is sent, and one that should be retained goes out unretained where nothing
+    /// is. A broker that speaks MQTT 3.1.1 cannot say anything of it.
     #[must_use]
     pub fn limits(&self) -> &Granted {
         &self.granted
@@ -224,8 +232,8 @@ impl Session {
     }
 
     /// Publishes with QoS 1 and returns as soon as the bytes are on their way; where the broker
-    /// allows few publishes in flight, it first waits for room. The packet identifier comes back
-    /// in [`Incoming::Acknowledged`] or [`Incoming::Refused`], once.
+    /// allows few publishes in flight or in a second, it first waits for its turn. The packet
+    /// identifier comes back in [`Incoming::Acknowledged`] or [`Incoming::Refused`], once.
     ///
     /// # Errors
     /// [`SessionError::TooLarge`], [`SessionError::Topic`] and [`SessionError::NoPacketId`] before
@@ -237,10 +245,15 @@ impl Session {
         payload: Bytes,
         retain: bool,
     ) -> Result<PacketId, SessionError> {
-        if topic.is_empty() || topic.len() > TEXT_BYTES_MAX || topic.contains(['+', '#', '\0']) {
+        let fits = topic.len() <= TEXT_BYTES_MAX && self.preset.takes_topic(topic);
+        if topic.is_empty() || !fits || topic.contains(['+', '#', '\0']) {
             return Err(SessionError::Topic(topic.to_owned()));
         }
-        self.wait_for_room().await?;
+        let bytes = payload.len();
+        if let Some(bytes_max) = self.preset.payload_bytes_max.filter(|max| bytes > *max) {
+            return Err(SessionError::TooLarge { bytes, bytes_max });
+        }
+        self.wait_for_turn(bytes + topic.len()).await?;
         let id = self.ids.take().ok_or(SessionError::NoPacketId)?;
         let retain = retain && self.granted.retain;
         if let Err(error) = self.put(Outgoing::Publish { id, topic, payload: &payload, retain }) {
@@ -248,6 +261,7 @@ impl Session {
             return Err(error);
         }
         self.publishing += 1;
+        self.flow.take(bytes + topic.len());
         // The window holds the bytes; the write buffer has its own copy by now.
         drop(payload);
         self.flush().await?;
@@ -436,16 +450,21 @@ impl Session {
         }
     }
 
-    /// Waits until the broker takes one more publish; keeps what else arrives.
-    async fn wait_for_room(&mut self) -> Result<(), SessionError> {
-        let due = Instant::now() + limits::MQTT_WRITE_TIME_MAX;
-        while self.room() == 0 {
+    /// Waits until the broker takes one more publish, of so many bytes; keeps what else arrives.
+    async fn wait_for_turn(&mut self, bytes: usize) -> Result<(), SessionError> {
+        let given_up = Instant::now() + limits::MQTT_WRITE_TIME_MAX;
+        loop {
+            let (is_full, turn) = (self.room() == 0, self.flow.due(bytes));
+            if !is_full && turn <= Instant::now() {
+                return Ok(());
+            }
+            let due = if is_full { given_up } else { turn };
             match timeout_at(due, self.packet()).await {
                 Ok(packet) => self.keep(packet?)?,
-                Err(_) => return Err(SessionError::Full(self.granted.in_flight_max)),
+                Err(_) if is_full => return Err(SessionError::Full(self.granted.in_flight_max)),
+                Err(_) => {}
             }
         }
-        Ok(())
     }
 
     /// Waits for the answer to SUBSCRIBE `id`; keeps what else arrives.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::preset::{self, Preset};
 use crate::secret::Secret;
 
 /// Which MQTT is spoken. A broker of the other version refuses the login; none is tried behind a
@@ -26,6 +27,8 @@ pub struct Broker {
     pub host: String,
     /// 1883, or 8883 with TLS.
     pub port: u16,
+    /// Whose limits to keep.
+    pub preset: &'static Preset,
     /// Which MQTT to speak.
     pub version: Version,
     /// TLS, for `mqtts://`.
@@ -47,12 +50,39 @@ impl Broker {
         Self {
             host: host.to_owned(),
             port,
+            preset: &preset::MQTT,
             version: Version::default(),
             tls: None,
             client_id: client_id.to_owned(),
             login: None,
             keep_alive: Duration::from_secs(60),
             will: None,
+        }
+    }
+}
+
+impl Login {
+    /// Returns the references that have to be read for it.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let token = match &self.user {
+            User::Token(secret) => Some(secret),
+            User::Name(_) => None,
+        };
+        token.into_iter().chain(&self.password)
+    }
+}
+
+impl From<&str> for User {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Token(secret) => write!(f, "the token in {secret}"),
         }
     }
 }
@@ -70,9 +100,19 @@ impl fmt::Display for Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// As the broker knows it.
-    pub user: String,
-    /// Read at every connect, so a rotated password takes effect by itself.
-    pub password: Secret,
+    pub user: User,
+    /// Read at every connect, so a rotated password takes effect by itself. Where a certificate
+    /// or the user name itself is the proof, there is none.
+    pub password: Option<Secret>,
+}
+
+/// A user name, which some brokers want to be secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum User {
+    /// As it is.
+    Name(String),
+    /// An access token in the place of a name.
+    Token(Secret),
 }
 
 /// TLS towards a broker; files are read at every connect, so rotated ones take effect by

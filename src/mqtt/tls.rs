@@ -115,12 +115,19 @@ impl TlsFault {
 }
 
 /// Reads the settings' files and builds the configuration of one connection.
-pub(super) fn configuration(tls: &Tls) -> Result<Arc<ClientConfig>, ConnectError> {
+///
+/// `alpn` is asked for in the handshake (RFC 7301).
+pub(super) fn configuration(
+    tls: &Tls,
+    alpn: Option<&str>,
+) -> Result<Arc<ClientConfig>, ConnectError> {
     let roots = match &tls.ca {
         Some(path) => roots_from(path)?,
         None => system_roots()?,
     };
-    with_roots(roots, tls)
+    let mut config = with_roots(roots, tls)?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 impl Tls {
@@ -138,27 +145,26 @@ impl Tls {
     }
 }
 
-fn with_roots(roots: RootCertStore, tls: &Tls) -> Result<Arc<ClientConfig>, ConnectError> {
+fn with_roots(roots: RootCertStore, tls: &Tls) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| ConnectError::Settings(format!("TLS cannot be set up: {e}")))?
         .with_root_certificates(roots);
     let Some((chain_path, key)) = &tls.client else {
-        return Ok(Arc::new(builder.with_no_client_auth()));
+        return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(chain_path)?;
     let pem = key.read_bytes().map_err(|e| ConnectError::Settings(e.to_string()))?;
     let key_der = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         ConnectError::Settings(format!("{key} holds no private key in PEM (PKCS#8, SEC1, PKCS#1)"))
     })?;
-    let config = builder.with_client_auth_cert(chain, key_der).map_err(|_| {
+    builder.with_client_auth_cert(chain, key_der).map_err(|_| {
         ConnectError::Settings(format!(
             "the private key in {key} does not belong to the certificate in {}",
             chain_path.display()
         ))
-    })?;
-    Ok(Arc::new(config))
+    })
 }
 
 /// Takes a host as the name that the broker's certificate must bear.

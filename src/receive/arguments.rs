@@ -133,10 +133,10 @@ impl Arguments {
             (Some(_), Some(_)) => return Err(usage("the password is given twice")),
         };
         let login = match (url.user, password) {
-            (Some(user), Some(password)) => Some(Login { user, password }),
-            (Some(user), None) => {
-                Some(Login { user, password: Secret::Typed(String::new().into()) })
+            (Some(user), Some(password)) => {
+                Some(Login { user: user.as_str().into(), password: Some(password) })
             }
+            (Some(user), None) => Some(Login { user: user.as_str().into(), password: None }),
             (None, Some(_)) => return Err(usage("a password needs its user, in --from")),
             (None, None) => None,
         };
@@ -195,7 +195,7 @@ mod tests {
         let broker = arguments.broker().unwrap().unwrap();
         assert_eq!((broker.host.as_str(), broker.port), ("h", 1));
         assert_eq!(broker.client_id, "me-1");
-        assert_eq!(broker.login.unwrap().password.read().unwrap(), "pass");
+        assert_eq!(broker.login.unwrap().password.unwrap().read().unwrap(), "pass");
         assert_eq!(arguments.filters()[0], "$share/g/fg/1/+/data");
     }
 

@@ -22,7 +22,9 @@
 //!
 //! What it cannot see, without a receiver that speaks: a broker that acknowledges a batch and throws
 //! it away, as mosquitto does with payloads over its `message_size_limit`. MQTT 3.1.1 has no word
-//! for that in a PUBACK.
+//! for that in a PUBACK; MQTT 5 has.
+//!
+//! Topics and the form of payloads are those of the broker's preset (`topics`, `thingsboard`).
 //!
 //! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
@@ -38,6 +40,8 @@ mod stored;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod thingsboard;
+mod topics;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -52,12 +56,13 @@ pub use self::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
 use self::parked::Reason;
 use self::settings::{Ack, Uplink as Settings};
 use self::talk::{End, Talk};
+use self::topics::Topics;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::events::{Events, broker as say};
 use crate::limits;
 use crate::mqtt::{self, Broker, ConnectError, Session, Will};
-use crate::reading::{Points, Stream};
+use crate::reading::Points;
 
 /// One receiver of batches, and all that is needed to serve it.
 pub struct Uplink<O> {
@@ -104,27 +109,6 @@ impl Dial for Network {
     }
 }
 
-/// `fg/1/{gw}/...`, built once.
-struct Topics {
-    /// In the order of [`Stream::ALL`].
-    streams: [String; 3],
-    status: String,
-    meta: String,
-    ack: String,
-}
-
-impl Topics {
-    fn new(gateway: &str) -> Self {
-        let topic = |leaf: &str| format!("fg/1/{gateway}/{leaf}");
-        Self {
-            streams: Stream::ALL.map(|stream| topic(stream.name())),
-            status: topic("status"),
-            meta: topic("meta"),
-            ack: topic("ack"),
-        }
-    }
-}
-
 /// What outlives a connection.
 struct Memory {
     machine: Machine,
@@ -153,7 +137,7 @@ impl<O: Outbox> Uplink<O> {
         clock: Arc<dyn Clock>,
         events: Events,
     ) -> Self {
-        let topics = Topics::new(&settings.gateway);
+        let topics = Topics::new(&settings.broker, &settings.gateway);
         settings.broker.will = Some(Will {
             topic: topics.status.clone(),
             payload: Bytes::from_static(status::LOST),

@@ -10,14 +10,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{Action, Allowance, Event, Flying, Machine, Refusal};
-use super::outbox::{Outbox, Unreadable};
+use super::outbox::{Outbox, Sealed, Unreadable};
 use super::pace::Pace;
 use super::settings::Ack;
+use super::thingsboard::{self, Parts};
 use super::{Memory, Uplink, receipt, status};
 use crate::backoff::random;
 use crate::events::broker as say;
 use crate::limits;
-use crate::mqtt::{Incoming, Outlook, PacketId, Session, SessionError};
+use crate::mqtt::{Incoming, Layout, Outlook, PacketId, Preset, Session, SessionError};
 use crate::store::Shelf;
 
 /// Bytes of a PUBLISH beside topic and payload: one of type, four of length, two of the topic's
@@ -51,6 +52,7 @@ pub(super) struct Talk<'a, O> {
     /// Of the store whose batches this connection sends.
     epoch: u64,
     began: Instant,
+    parts: Parts,
     /// Whether the broker has acknowledged anything on this connection.
     proven: bool,
     /// Whether that was a batch.
@@ -83,6 +85,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             pace: Pace::new(now, uplink.settings.drain, spread),
             epoch: uplink.outbox.standing().epoch,
             began: now,
+            parts: Parts::default(),
             proven: false,
             freed: false,
             steady: false,
@@ -210,14 +213,30 @@ impl<'a, O: Outbox> Talk<'a, O> {
                 let topic = &self.uplink.topics.streams[stream.stream() as usize];
                 let backlog = self.memory.machine.is_backlog(stream, batch.seq);
                 self.pace.sent(Instant::now(), batch.payload.len(), backlog);
-                let id = self.session.publish(topic, batch.payload, false).await?;
+                let mut ids = Vec::with_capacity(1);
+                for payload in self.payloads(batch) {
+                    ids.push(self.session.publish(topic, payload, false).await?);
+                }
                 self.progress = Instant::now();
-                Ok(Some(Event::Sent(id)))
+                Ok(self.parts.sent(&ids).map(Event::Sent))
             }
             Action::Taken(_) | Action::Free { .. } | Action::Park(..) | Action::Unparked => {
                 Ok(None)
             }
         }
+    }
+
+    /// Returns what a batch is on the wire: its bytes as they are on disk, unless the broker reads
+    /// nothing but its own form.
+    fn payloads(&self, batch: Sealed) -> Vec<Bytes> {
+        let Preset { topics, batch_bytes, .. } = self.uplink.settings.broker.preset;
+        if *topics != Layout::ThingsBoard {
+            return vec![batch.payload];
+        }
+        thingsboard::telemetry(&batch.payload, *batch_bytes).unwrap_or_else(|_| {
+            tracing::error!("{} cannot translate batch {}", self.uplink.subject, batch.seq);
+            vec![batch.payload]
+        })
     }
 
     /// Takes what the broker sends; returns what is to be done.
@@ -230,7 +249,10 @@ impl<'a, O: Outbox> Talk<'a, O> {
                     Outlook::Later => Refusal::Busy,
                     Outlook::NeverAsItIs => Refusal::Never,
                 };
-                self.on(Event::Refused(id, refusal))
+                match self.parts.refused(id) {
+                    Some(id) => self.on(Event::Refused(id, refusal)),
+                    None => Vec::new(),
+                }
             }
             Incoming::Received(message) if message.topic == self.uplink.topics.ack => {
                 self.receipt(&message.payload)
@@ -242,7 +264,10 @@ impl<'a, O: Outbox> Talk<'a, O> {
     fn acknowledged(&mut self, id: PacketId) -> Vec<Action> {
         self.proven = true;
         self.uplink.link.send_modify(|link| link.last_acknowledged = Some(Instant::now()));
-        self.on(Event::Acknowledged(id))
+        match self.parts.acknowledged(id) {
+            Some(id) => self.on(Event::Acknowledged(id)),
+            None => Vec::new(),
+        }
     }
 
     /// Takes the receiver's word, when it can be true.

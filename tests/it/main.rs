@@ -13,6 +13,7 @@ mod fuzz;
 mod modbus;
 mod peers;
 mod power;
+mod presets;
 #[cfg(feature = "receive")]
 mod receive;
 mod reference;
@@ -20,6 +21,7 @@ mod river;
 mod serial;
 mod simulate;
 mod store;
+mod strict;
 mod uplink;
 mod vectors;
 mod zigbee2mqtt;

@@ -37,28 +37,32 @@ fn broker(port: u16, client_id: &str) -> Broker {
 
 /// Sealed batches in a list, and the account of what was freed.
 #[derive(Default)]
-struct List {
+pub(crate) struct List {
     held: Mutex<BTreeMap<u64, Sealed>>,
     freed: Mutex<Vec<u64>>,
     sealed: watch::Sender<u64>,
 }
 
 impl List {
-    fn seal(&self, seq: u64, bytes: usize) {
+    pub(crate) fn seal(&self, seq: u64, bytes: usize) {
         let mut payload = seq.to_be_bytes().to_vec();
         payload.resize(bytes.max(8), 0xA5);
+        self.put(seq, payload);
+    }
+
+    pub(crate) fn put(&self, seq: u64, payload: Vec<u8>) {
         let batch = Sealed { seq, readings: 1, payload: payload.into() };
         self.held.lock().unwrap().insert(seq, batch);
         self.sealed.send_replace(seq);
     }
 
-    fn freed(&self) -> Vec<u64> {
+    pub(crate) fn freed(&self) -> Vec<u64> {
         self.freed.lock().unwrap().clone()
     }
 }
 
 #[derive(Clone, Default)]
-struct Held(Arc<List>);
+pub(crate) struct Held(Arc<List>);
 
 impl Outbox for Held {
     fn sealed(&self) -> watch::Receiver<u64> {
@@ -101,7 +105,7 @@ impl Outbox for Held {
     }
 }
 
-fn uplink_settings(broker: Broker) -> Settings {
+pub(crate) fn uplink_settings(broker: Broker) -> Settings {
     Settings {
         name: "cloud".to_owned(),
         gateway: "gw-1".into(),
@@ -114,16 +118,16 @@ fn uplink_settings(broker: Broker) -> Settings {
 }
 
 /// An uplink that runs until it is stopped, or dies when its task is aborted.
-struct Running {
-    list: Arc<List>,
-    events: Events,
+pub(crate) struct Running {
+    pub(crate) list: Arc<List>,
+    pub(crate) events: Events,
     link: watch::Receiver<LinkState>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    fn start(broker: Broker) -> Self {
+    pub(crate) fn start(broker: Broker) -> Self {
         Self::begin(uplink_settings(broker), Held::default())
     }
 
@@ -137,23 +141,23 @@ impl Running {
         Self { list, events, link, stop, task }
     }
 
-    async fn freed(&self, count: usize) {
+    pub(crate) async fn freed(&self, count: usize) {
         until(&format!("{count} batches are freed"), || self.list.freed().len() >= count).await;
     }
 
-    async fn told(&self, code: &str) {
+    pub(crate) async fn told(&self, code: &str) {
         let is_told = || self.events.standing().iter().any(|c| c.notice.code.id == code);
         until(&format!("{code} is told"), is_told).await;
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
 }
 
 /// Waits for something that has no event of its own, at most a minute.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waited = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -339,7 +343,7 @@ async fn a_wrong_password_is_named_and_the_right_one_works() {
     let mut broker = broker(mosquitto.port, "gw-1");
     let refused = connect(&broker, true).await.err().unwrap();
     assert!(matches!(refused, ConnectError::Rejected(Rejection::NotAuthorised, _)), "{refused:?}");
-    broker.login = Some(Login { user: "gw".into(), password: Secret::File(secret.clone()) });
+    broker.login = Some(Login { user: "gw".into(), password: Some(Secret::File(secret.clone())) });
     std::fs::write(&secret, "wrong\n").unwrap();
     let uplink = Running::start(broker);
     uplink.told("FG-U02").await;
@@ -351,13 +355,13 @@ async fn a_wrong_password_is_named_and_the_right_one_works() {
 }
 
 /// A CA of the test's own.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -368,7 +372,7 @@ impl Authority {
     }
 
     /// Signs a certificate for `host`; returns the files of chain and key.
-    fn sign(&self, folder: &Path, host: &str, until: i32) -> (PathBuf, PathBuf) {
+    pub(crate) fn sign(&self, folder: &Path, host: &str, until: i32) -> (PathBuf, PathBuf) {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, host);
         params.not_after = date_time_ymd(until, 1, 1);

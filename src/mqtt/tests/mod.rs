@@ -39,7 +39,7 @@ async fn login_says_who_we_are_and_what_to_say_when_we_are_gone() {
     let password = folder.path().join("password");
     std::fs::write(&password, "secret\n").unwrap();
     let mut broker = settings();
-    broker.login = Some(Login { user: "u".into(), password: Secret::File(password) });
+    broker.login = Some(Login { user: "u".into(), password: Some(Secret::File(password)) });
     broker.will = Some(Will {
         topic: "fg/1/gw-1/status".into(),
         payload: Bytes::from_static(b"gone"),
@@ -64,7 +64,7 @@ async fn a_password_that_cannot_be_read_is_told_before_anything_is_sent() {
     let (near, mut peer) = wire();
     let mut broker = settings();
     let password = Secret::File("/nonexistent/password".into());
-    broker.login = Some(Login { user: "u".into(), password });
+    broker.login = Some(Login { user: "u".into(), password: Some(password) });
     let error = Session::open(Box::new(near), &broker, true).await.err().unwrap();
     assert_eq!(
         error,

@@ -302,7 +302,8 @@ proptest! {
             client_id: &user,
             keep_alive: number,
             clean: retain,
-            login: (!will).then_some((&user, &topic)),
+            user: (!will).then_some(&user),
+            password: (!will).then_some(&topic),
             will: will.then_some((&topic, &payload, retain)),
         });
         let old = rumqttc::Packet::read(&mut written(Version::V311, connect.clone()), 1 << 20);

@@ -77,7 +77,8 @@ impl Simulate {
         let url = address::broker(&self.to).map_err(|why| usage(&format!("--to: {why}")))?;
         let password = Secret::Typed(url.password.unwrap_or_default().into());
         let tls = url.tls.then(|| Tls { ca: self.ca.clone(), client: None });
-        let login = url.user.map(|user| Login { user, password });
+        let login =
+            url.user.map(|user| Login { user: user.as_str().into(), password: Some(password) });
         Ok(Broker { tls, login, ..Broker::new(&url.host, url.port, "") })
     }
 
