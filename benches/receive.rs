@@ -71,7 +71,7 @@ fn main() {
     for layout in [Layout::Narrow, Layout::Array] {
         runtime.block_on(async {
             let client = database.connect("postgres").await;
-            client.batch_execute(&format!("CREATE DATABASE {}", layout.name())).await.unwrap();
+            client.batch_execute(&format!("CREATE DATABASE \"{}\"", layout.name())).await.unwrap();
             let url = database.url(layout.name());
             let mut sink = postgres_sink(&url, layout).await.unwrap();
             let (began, before) = (Instant::now(), cpu_seconds(database.id()));
