@@ -95,6 +95,33 @@ pub const BUFFER_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 /// refers to them.
 pub const SERIES_ORPHANS_MAX: usize = 1000;
 
+/// Batches of a damaged store that one pass over it remembers, lowest keys first: 4 MB. A store that
+/// holds more is passed over again.
+pub const SALVAGE_BATCHES_MAX: usize = 50_000;
+
+/// Chunks of committed readings that one pass over a damaged store remembers: a store has a few
+/// hundred slots of 4 KB at most, and each stands in its log once more.
+pub const SALVAGE_CHUNKS_MAX: usize = 1000;
+
+/// Epochs that one damaged store is tried with: its own, the last one known at its path, and that of
+/// a log that does not belong to it.
+pub const SALVAGE_EPOCHS_MAX: usize = 4;
+
+/// Pages at the beginning of a store that may hold its epoch, which is written when it is made.
+pub const SALVAGE_META_PAGES_MAX: usize = 64;
+
+/// Bytes of salvaged batches that are written in one commit, so that fresh readings never wait long
+/// behind them.
+pub const SALVAGE_BYTES_A_COMMIT: usize = 1024 * 1024;
+
+/// Free bytes of the file system below which a salvage waits: it copies, and what is fresh goes
+/// first.
+pub const SALVAGE_ROOM_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// Pause of a salvage after each of its commits: 4 MiB/s at most, and most of the disk and of the
+/// processor for what is fresh.
+pub const SALVAGE_PAUSE: Duration = Duration::from_millis(250);
+
 /// Damaged rows kept for salvage; at the batch limit they take 50 MiB.
 pub const DAMAGED_ROWS_MAX: u64 = 100;
 

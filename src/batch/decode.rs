@@ -165,6 +165,14 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(decoded)
 }
 
+/// Reads the envelope alone, without inflating the body.
+///
+/// # Errors
+/// When it is not the envelope of a whole batch of version 1; see [`DecodeError`].
+pub fn header(payload: &[u8]) -> Result<Header, DecodeError> {
+    envelope(payload).map(|(header, ..)| header)
+}
+
 /// Returns the length of the first whole MessagePack value, or `None` when more bytes are needed:
 /// this is how payloads that were written one behind the other are told apart.
 ///

@@ -32,7 +32,7 @@ mod tests;
 pub mod text;
 
 pub use assembly::Assembly;
-pub use decode::{DecodeError, Decoded, Header, Row, RowValue, decode, first_value};
+pub use decode::{DecodeError, Decoded, Header, Row, RowValue, decode, first_value, header};
 pub use encode::{Body, Envelope};
 pub use redate::redate;
 

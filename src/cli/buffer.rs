@@ -1,5 +1,7 @@
 //! `fieldgate buffer`: what waits for the uplink, with and without the daemon.
 
+mod rescue;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,16 +12,23 @@ use crate::batch::text;
 use crate::config;
 use crate::error::{Exit, Fatal};
 use crate::reading::Stream;
-use crate::store::{self, Status};
+use crate::store::settings::Settings;
+use crate::store::{self, OpenError, Shelf, Status};
 
 /// The buffer's own commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Buffer {
     /// Shows how much is kept and how much was dropped; works with and without the daemon
     Status(BufferStatus),
+    /// Holds every checksum against its row and says what is damaged; changes nothing
+    Check(BufferStatus),
+    /// Writes the batches that wait to a file that `fieldgate decode` reads; changes nothing
+    Export(Export),
+    /// Puts what can be saved from damaged buffers back, without waiting for the daemon to do it
+    Repair(BufferStatus),
 }
 
-/// Arguments of `buffer status`.
+/// Arguments of `buffer status`, `check` and `repair`.
 #[derive(Debug, Args)]
 pub(super) struct BufferStatus {
     /// JSON, one object
@@ -30,26 +39,61 @@ pub(super) struct BufferStatus {
     path: Option<PathBuf>,
 }
 
+/// Arguments of `buffer export`.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// Where to write, one batch behind the other; - for standard output
+    #[arg(value_name = "FILE")]
+    to: PathBuf,
+    /// From a buffer that was moved aside: its number, or its file
+    #[arg(long, value_name = "N|FILE")]
+    damaged: Option<String>,
+    /// The buffer itself; the configured one when absent
+    #[arg(long, value_name = "FILE")]
+    buffer: Option<PathBuf>,
+    /// JSON, one object, about what was written; on standard error when the batches go to standard
+    /// output
+    #[arg(long)]
+    json: bool,
+}
+
 impl Buffer {
     pub(super) fn run(self, config: &Path) -> Result<Exit, Fatal> {
-        let Self::Status(status) = self;
-        let path = match status.path {
-            Some(path) => path,
-            None => {
-                config::load(config, config::Options::default())
-                    .map_err(|faults| Fatal::new(Exit::Problem, faults.to_string()))?
-                    .store
-                    .path
-            }
-        };
-        let found =
-            store::inspect(&path).map_err(|e| Fatal::new(Exit::Unreachable, e.to_string()))?;
-        let text = if status.json { as_json(&path, &found) } else { as_text(&path, &found) };
-        // A closed pipe is the reader's choice.
-        let _ = writeln!(io::stdout().lock(), "{text}");
-        let damaged = Stream::ALL.iter().any(|stream| found.stream(*stream).damaged > 0);
-        Ok(if damaged { Exit::Problem } else { Exit::Done })
+        match self {
+            Self::Status(args) => status(args, config),
+            Self::Check(args) => rescue::check(args.json, &path(args.path, config)?),
+            Self::Export(args) => rescue::export(args, config),
+            Self::Repair(args) => rescue::repair(args.json, args.path, config),
+        }
     }
+}
+
+/// The buffer that is meant: the one named, or the configured one.
+fn path(named: Option<PathBuf>, config: &Path) -> Result<PathBuf, Fatal> {
+    match named {
+        Some(path) => Ok(path),
+        None => Ok(settings(config)?.path),
+    }
+}
+
+fn settings(config: &Path) -> Result<Settings, Fatal> {
+    config::load(config, config::Options::default())
+        .map(|config| config.store)
+        .map_err(|faults| Fatal::new(Exit::Problem, faults.to_string()))
+}
+
+fn unreachable(error: &OpenError) -> Fatal {
+    Fatal::new(Exit::Unreachable, error.to_string())
+}
+
+fn status(args: BufferStatus, config: &Path) -> Result<Exit, Fatal> {
+    let path = path(args.path, config)?;
+    let found = store::inspect(&path).map_err(|error| unreachable(&error))?;
+    let text = if args.json { as_json(&path, &found) } else { as_text(&path, &found) };
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+    let damaged = Shelf::ALL.iter().any(|shelf| found.shelf(*shelf).damaged > 0);
+    Ok(if damaged { Exit::Problem } else { Exit::Done })
 }
 
 fn as_text(path: &Path, status: &Status) -> String {
@@ -77,14 +121,38 @@ fn as_text(path: &Path, status: &Status) -> String {
             part.damaged,
         ));
     }
+    for stream in Stream::ALL {
+        let part = status.shelf(Shelf::salvaged(stream));
+        if part.seq_next > 1 {
+            text.push_str(&format!(
+                "\nsalvaged {} {} readings in {} batches of earlier epochs wait ({}); {} dropped",
+                stream.name(),
+                part.readings,
+                part.batches,
+                bytesize::ByteSize(part.bytes),
+                part.dropped,
+            ));
+        }
+    }
+    for salvage in &status.salvages {
+        text.push_str(&format!(
+            "\n{}  {}: {} readings in {} batches and {} not sealed came back, {} batches are missing",
+            salvage.name,
+            if salvage.done { "done" } else { "under way" },
+            salvage.readings,
+            salvage.batches,
+            salvage.slots,
+            salvage.missing,
+        ));
+    }
     text
 }
 
 fn as_json(path: &Path, status: &Status) -> String {
-    let streams: serde_json::Map<_, _> = Stream::ALL
-        .iter()
-        .map(|stream| {
-            let part = status.stream(*stream);
+    let shelves = |salvaged: bool| -> serde_json::Map<_, _> {
+        let shelf = |stream| if salvaged { Shelf::salvaged(stream) } else { Shelf::from(stream) };
+        let value = |stream: Stream| {
+            let part = status.shelf(shelf(stream));
             let value = json!({
                 "seq_next": part.seq_next, "lo": part.lo, "batches": part.batches,
                 "bytes": part.bytes, "readings": part.readings,
@@ -92,8 +160,13 @@ fn as_json(path: &Path, status: &Status) -> String {
                 "damaged": part.damaged, "oldest": part.oldest.map(text::rfc3339),
             });
             (stream.name().to_owned(), value)
-        })
-        .collect();
-    json!({"path": path, "epoch": status.epoch, "disk_bytes": status.disk_bytes, "streams": streams})
-        .to_string()
+        };
+        Stream::ALL.into_iter().map(value).collect()
+    };
+    let salvages: Vec<_> = status.salvages.iter().map(rescue::salvage).collect();
+    json!({
+        "path": path, "epoch": status.epoch, "disk_bytes": status.disk_bytes,
+        "streams": shelves(false), "salvaged": shelves(true), "salvages": salvages,
+    })
+    .to_string()
 }

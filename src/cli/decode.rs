@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::batch::text::write_batch;
-use crate::batch::{decode, first_value};
+use crate::batch::{DecodeError, decode, first_value};
 use crate::error::{Exit, Fatal};
 use crate::events;
 use crate::limits;
@@ -37,6 +37,10 @@ struct Tally {
     damaged: u64,
     unknown_frames: u64,
     unknown_readings: u64,
+    /// Bytes that belong to no batch.
+    skipped: u64,
+    /// What is being skipped was told.
+    in_gap: bool,
 }
 
 impl Decode {
@@ -76,51 +80,83 @@ impl Decode {
         loop {
             let len = input.read(&mut chunk)?;
             held.extend_from_slice(&chunk[..len]);
-            let taken = self.take_whole(&held, &mut tally, &mut out)?;
+            let whole = len == 0 || held.len() > limits::MQTT_PACKET_BYTES_MAX;
+            let taken = self.take_whole(&held, whole, &mut tally, &mut out)?;
             held.drain(..taken);
             out.flush()?;
-            if len == 0 || held.len() > limits::MQTT_PACKET_BYTES_MAX {
+            if len == 0 {
                 break;
             }
         }
-        if !held.is_empty() || tally.batches + tally.damaged == 0 {
-            tally.refuse(if held.is_empty() { "it is empty" } else { "it ends in the middle" });
+        if tally.batches + tally.damaged == 0 {
+            tally.refuse("it is empty");
         }
         Ok(tally)
     }
 
-    /// Decodes every whole payload at the start of `held` and returns the bytes they took.
+    /// Decodes every whole payload at the start of `held` and returns the bytes they took. What is
+    /// none is passed over up to where the next one begins. With `whole`, more bytes will not come.
     fn take_whole(
         &self,
         held: &[u8],
+        whole: bool,
         tally: &mut Tally,
         out: &mut impl Write,
     ) -> io::Result<usize> {
         let mut taken = 0;
         while taken < held.len() {
-            match first_value(&held[taken..]) {
-                Ok(Some(len)) => {
-                    match decode(&held[taken..taken + len]) {
-                        Ok(batch) => {
-                            tally.batches += 1;
-                            tally.unknown_frames += batch.unknown_frames;
-                            tally.unknown_readings += batch.unknown_readings;
-                            write_batch(&batch, self.csv, out)?;
-                        }
-                        Err(e) => tally.refuse(&e.to_string()),
-                    }
-                    taken += len;
+            let rest = &held[taken..];
+            let (length, decoded) = match first_value(rest) {
+                Ok(Some(length)) => (length, decode(&rest[..length])),
+                Ok(None) if !whole => break,
+                Ok(None) => (rest.len(), Err(DecodeError::Truncated)),
+                Err(error) => (rest.len(), Err(error)),
+            };
+            match decoded {
+                Ok(batch) => {
+                    tally.in_gap = false;
+                    tally.batches += 1;
+                    tally.unknown_frames += batch.unknown_frames;
+                    tally.unknown_readings += batch.unknown_readings;
+                    write_batch(&batch, self.csv, out)?;
+                    taken += length;
                 }
-                Ok(None) => break,
-                Err(e) => {
-                    // Where the next payload begins cannot be known any more.
-                    tally.refuse(&e.to_string());
-                    return Ok(held.len());
+                Err(error) => {
+                    if !std::mem::replace(&mut tally.in_gap, true) {
+                        tally.refuse(&error.to_string());
+                    }
+                    let skip = match next_envelope(&rest[..length]) {
+                        Some(next) => next,
+                        // The beginning of one may stand at the end of what has come so far.
+                        None if !whole && length == rest.len() => {
+                            length.saturating_sub(ENVELOPE.len() + 3).max(1)
+                        }
+                        None => length,
+                    };
+                    tally.skipped += skip as u64;
+                    taken += skip;
+                    let waits = !whole && rest.len() - skip <= ENVELOPE.len() + 3;
+                    if waits {
+                        break;
+                    }
                 }
             }
         }
         Ok(taken)
     }
+}
+
+/// How every envelope begins behind its map marker: `v` 1, then `gw`.
+const ENVELOPE: &[u8] = b"\xa1v\x01\xa2gw";
+
+/// Returns where, after its first byte, the next envelope may begin.
+fn next_envelope(bytes: &[u8]) -> Option<usize> {
+    memchr::memmem::find_iter(bytes, ENVELOPE).find_map(|at| {
+        let is_map = |marker: &u8| matches!(marker, 0x80..=0x8f);
+        let one = at.checked_sub(1).filter(|start| is_map(&bytes[*start]));
+        let three = at.checked_sub(3).filter(|start| bytes[*start] == 0xde);
+        one.or(three).filter(|start| *start > 0)
+    })
 }
 
 impl Tally {
@@ -132,6 +168,9 @@ impl Tally {
 
     #[expect(clippy::print_stderr, reason = "a command speaks to the person who called it")]
     fn tell(&self) {
+        if self.skipped > 0 {
+            eprintln!("{} bytes in {} places were skipped", self.skipped, self.damaged);
+        }
         if self.unknown_frames > 0 {
             eprintln!("{} frames of an unknown kind were skipped", self.unknown_frames);
         }
@@ -177,6 +216,20 @@ mod tests {
         let (text, tally) = decoded(false, &input);
         assert!(tally.damaged >= 1, "the damage went unnoticed");
         assert!(text.lines().count() >= 15);
+    }
+
+    #[test]
+    fn garbage_between_payloads_costs_only_itself() {
+        let (one, two) = (vector("01-grid.msgpack"), vector("04-events.msgpack"));
+        let lines = |input: &[u8]| decoded(false, input).0.lines().count();
+        let garbage: [&[u8]; 4] = [b"\xff\xff\xff", b"hello", &one[..50], b"\xdf\xff\xff\xff\xff"];
+        for garbage in garbage {
+            let input = [&one[..], garbage, &two[..], &one[..]].concat();
+            let (text, tally) = decoded(false, &input);
+            assert_eq!((tally.batches, tally.damaged), (3, 1), "{garbage:?}");
+            assert_eq!(text.lines().count(), 2 * lines(&one) + lines(&two));
+            assert_eq!(tally.skipped, garbage.len() as u64);
+        }
     }
 
     #[test]

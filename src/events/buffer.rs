@@ -15,6 +15,11 @@ pub const CODES: &[&Code] = &[
     &NEWER,
     &FOREIGN,
     &UNUSABLE,
+    &SALVAGED,
+    &LOG_LOST,
+    &LOG_TORN,
+    &SALVAGE_STUCK,
+    &NOT_EXPORTED,
 ];
 
 /// The disk does not take readings.
@@ -35,8 +40,8 @@ pub static SET_ASIDE: Code = Code {
     about: "The buffer file could not be read as a database. The gateway moved it aside under a \
             numbered name together with its log, deleted nothing, and went on with a new, empty \
             buffer of a new epoch, so that receivers can tell the two apart. Readings in the damaged \
-            file that were not acknowledged are not sent by themselves. Keep the file for salvage, \
-            and check the medium: damage seldom comes alone.",
+            file whose checksums hold come back by themselves, in the background (FG-B10). Check the \
+            medium: damage seldom comes alone.",
 };
 
 /// A quota drops batches.
@@ -105,6 +110,57 @@ pub static UNUSABLE: Code = Code {
             user that fieldgate runs as, and has room.",
 };
 
+/// Readings came back from a damaged store.
+pub static SALVAGED: Code = Code {
+    id: "FG-B10",
+    title: "readings came back from a damaged buffer",
+    about: "What could be read in a buffer that was moved aside was put back: sealed batches under the \
+            key they always had, so that a receiver which has one already knows it, and committed \
+            readings that were in no batch yet in new ones. The damaged file stays as it is, beside a \
+            small file `.salvaged` that says it is done; both may be deleted by hand once nothing in \
+            them is missed. `fieldgate buffer export --damaged` writes its batches to a file.",
+};
+
+/// The log lacks committed transactions.
+pub static LOG_LOST: Code = Code {
+    id: "FG-B11",
+    title: "the buffer's log is lost, damaged or another one's",
+    about: "The last commits stand in the file `-wal` beside the buffer. It is missing, damaged before \
+            its end, or does not belong to this buffer, so commits are lost that batches may have \
+            been sent from. Going on would give their sequence numbers a second time, and receivers \
+            would take the new batches for repeats. So the buffer is moved aside like any damaged \
+            one, a new epoch begins, and everything readable comes back (FG-B02, FG-B10). Never copy \
+            or delete the buffer without the files beside it.",
+};
+
+/// The log's last transaction is not whole.
+pub static LOG_TORN: Code = Code {
+    id: "FG-B12",
+    title: "the buffer's log ended in the middle of a commit",
+    about: "The last transaction in the buffer's log is not whole. After a power cut that is the \
+            commit which was under way: it had not been reported as done, nothing of it was sent, and \
+            at most the time named by `commit` is lost. Without a power cut it means that the medium \
+            lost something it had confirmed.",
+};
+
+/// A damaged store cannot be read at all.
+pub static SALVAGE_STUCK: Code = Code {
+    id: "FG-B13",
+    title: "a damaged buffer cannot be read for salvage",
+    about: "The file of a buffer that was moved aside cannot even be opened, so nothing of it comes \
+            back for now. The next start tries again; `fieldgate buffer repair` does it at once, and \
+            a copy of the file made on another machine can be given to `fieldgate buffer export`.",
+};
+
+/// An export cannot be written.
+pub static NOT_EXPORTED: Code = Code {
+    id: "FG-B14",
+    title: "the export cannot be written",
+    about: "`fieldgate buffer export` makes a new file and never writes over one that is there. The \
+            buffer itself is only read. Choose another name or folder, with room for as many bytes \
+            as `fieldgate buffer status` shows.",
+};
+
 /// Returns how notices call the store.
 #[must_use]
 pub fn subject(path: &Path) -> String {
@@ -131,6 +187,62 @@ pub fn set_aside(path: &Path, aside: &Path) -> Notice {
         .likely("a worn-out card")
         .likely("another program wrote into the file")
         .try_next("fieldgate buffer status")
+}
+
+/// What could be read in the damaged store at `aside` is back.
+#[must_use]
+pub fn salvaged(aside: &Path, batches: u64, readings: u64, missing: u64) -> Notice {
+    let what = format!("gave back {readings} readings, {batches} batches among them");
+    let notice = Notice::warning(&SALVAGED, subject(aside), what);
+    let notice = match missing {
+        0 => notice.seen("Nothing that it says it held is missing."),
+        n => notice.seen(format!("{n} batches that it says it held, at most, cannot be read.")),
+    };
+    notice.likely("see FG-B02 for what damages a buffer").try_next("fieldgate buffer status")
+}
+
+/// The log at `path` lacks commits; `why` completes "its log".
+#[must_use]
+pub fn log_lost(path: &Path, why: &str) -> Notice {
+    Notice::error(&LOG_LOST, subject(path), format!("cannot go on: its log {why}"))
+        .seen("Committed readings may be missing, and their sequence numbers must not come again.")
+        .likely("the buffer was copied or restored without the files beside it")
+        .likely("a card that loses what it confirmed")
+        .try_next("fieldgate buffer status")
+}
+
+/// The log of `path` ends in a commit that is not whole.
+#[must_use]
+pub fn log_torn(path: &Path) -> Notice {
+    Notice::warning(&LOG_TORN, subject(path), "lost the commit that was under way at the end")
+        .seen("Nothing of it had been reported as kept or sent.")
+        .likely("the power was cut")
+        .likely("without a power cut: a card that loses what it confirmed")
+        .try_next("fieldgate buffer check")
+}
+
+/// The damaged store at `aside` cannot be opened; `words` say why.
+#[must_use]
+pub fn salvage_stuck(aside: &Path, words: &str) -> Notice {
+    Notice::error(&SALVAGE_STUCK, subject(aside), format!("cannot be opened for salvage: {words}"))
+        .likely("the file belongs to another user")
+        .likely("the card or disk is failing")
+        .try_next("fieldgate buffer repair")
+}
+
+/// The export cannot be written to `to`.
+#[must_use]
+pub fn not_exported(to: &Path, kind: std::io::ErrorKind) -> Notice {
+    let what = match kind {
+        std::io::ErrorKind::AlreadyExists => "is there already",
+        std::io::ErrorKind::StorageFull => "does not fit on the disk",
+        std::io::ErrorKind::PermissionDenied => "may not be written by this user",
+        std::io::ErrorKind::NotFound => "names a folder that does not exist",
+        _ => "cannot be written",
+    };
+    Notice::error(&NOT_EXPORTED, format!("export {}", to.display()), what)
+        .likely("the name is taken, or the folder is not ours")
+        .try_next("another FILE, or - for standard output")
 }
 
 /// A quota dropped batches, the first of them with `readings`.

@@ -13,7 +13,7 @@ use crate::store::schema::{PAGE_BYTES, count, int};
 use crate::store::{Batch, Shelf, damaged, dates};
 
 /// Bits of a key below the stream: 2^56 batches are two million years at a thousand a second.
-const SEQ_BITS: u32 = 56;
+pub(super) const SEQ_BITS: u32 = 56;
 /// Bytes of a row beside its payload, rounded up.
 const ROW_BYTES: u64 = 48;
 /// Payload bytes that one call of [`read`] returns before it stops early.
@@ -21,7 +21,6 @@ const READ_BYTES_MAX: usize = 4 * limits::BATCH_BYTES_MAX;
 
 /// A batch on its way to its row.
 pub(super) struct Sealed {
-    pub(super) seq: u64,
     pub(super) readings: u64,
     pub(super) span: (UnixMillis, UnixMillis),
     pub(super) sealed_at: UnixMillis,
@@ -63,14 +62,14 @@ pub(super) fn seq(key: i64) -> u64 {
     key.unsigned_abs() & ((1 << SEQ_BITS) - 1)
 }
 
-fn checksum(key: i64, batch: &Sealed) -> u32 {
+pub(super) fn checksum(key: i64, batch: &Sealed) -> u32 {
     let head = [key, int(batch.readings), batch.span.0.0, batch.span.1.0, batch.sealed_at.0];
     damaged::crc(&[head.map(i64::to_le_bytes).as_flattened(), &batch.payload])
 }
 
 /// Writes a batch.
-pub(super) fn insert(conn: &Connection, lane: &mut Lane, batch: &Sealed) -> Result<()> {
-    write(conn, "INSERT", key(lane.shelf, batch.seq), batch)?;
+pub(super) fn insert(conn: &Connection, lane: &mut Lane, seq: u64, batch: &Sealed) -> Result<()> {
+    write(conn, "INSERT", key(lane.shelf, seq), batch)?;
     lane.batches += 1;
     lane.readings += batch.readings;
     lane.bytes += footprint(batch.payload.len() as u64);
@@ -226,7 +225,6 @@ pub(super) struct Read {
 /// Reads a row; `None` when its checksum does not match, or a column is of another type.
 fn sound(key: i64, row: &rusqlite::Row<'_>) -> Option<Sealed> {
     let batch = Sealed {
-        seq: seq(key),
         readings: count(row, 1).ok()?,
         span: (UnixMillis(row.get(2).ok()?), UnixMillis(row.get(3).ok()?)),
         sealed_at: UnixMillis(row.get(4).ok()?),
@@ -263,13 +261,33 @@ pub(super) fn read(
         bytes += batch.payload.len();
         found.batches.push(Batch {
             shelf,
-            seq: batch.seq,
+            seq: seq(key),
             readings: batch.readings,
             last: batch.span.1,
             payload: Bytes::from(batch.payload),
         });
     }
     Ok(found)
+}
+
+/// Reads every batch of every shelf in order, those whose checksum fails as `None`, until `found`
+/// returns false.
+pub(super) fn walk(
+    conn: &Connection,
+    mut found: impl FnMut(Shelf, u64, Option<Sealed>) -> bool,
+) -> Result<()> {
+    let mut statement =
+        conn.prepare("SELECT id, n, t0, t1, sealed_ms, crc, payload FROM batch ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key: i64 = row.get(0)?;
+        let shelf = usize::try_from(key >> SEQ_BITS).ok().and_then(|n| Shelf::ALL.get(n));
+        let Some(shelf) = shelf else { continue };
+        if !found(*shelf, seq(key), sound(key, row)) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Moves a batch whose checksum failed out of the way.

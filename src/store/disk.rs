@@ -15,6 +15,7 @@ use crate::store::age::Age;
 use crate::store::batches::{self, Dropped, Sealed};
 use crate::store::dates::Dates;
 use crate::store::lane::Lane;
+use crate::store::salvage::{self, Haul, Progress};
 use crate::store::series::Series;
 use crate::store::settings::Settings;
 use crate::store::slots::Slots;
@@ -43,6 +44,8 @@ pub(super) struct Work {
     pub(super) groups: VecDeque<Group>,
     /// Readings of each stream that never reached the disk.
     pub(super) dropped: [u64; 3],
+    /// What came back from a damaged store.
+    pub(super) salvaged: Option<Box<Haul>>,
     /// Batches that were acknowledged.
     pub(super) acknowledged: BTreeSet<(Shelf, u64)>,
 }
@@ -93,7 +96,7 @@ impl Work {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.is_settled() && self.acknowledged.is_empty()
+        self.is_settled() && self.acknowledged.is_empty() && self.salvaged.is_none()
     }
 }
 
@@ -154,6 +157,9 @@ impl Disk {
                 lane.touch();
             }
         }
+        if let Some(haul) = &work.salvaged {
+            self.take_back(haul, &mut outcome)?;
+        }
         self.drop_old(around, &mut outcome)?;
         let unsealed = self.gather(work, around, &mut outcome)?;
         for lane in Stream::ALL {
@@ -165,6 +171,18 @@ impl Disk {
             lane.save(&self.conn, self.ordinal)?;
         }
         Ok(outcome)
+    }
+
+    /// Puts what came back on its shelf.
+    fn take_back(&mut self, haul: &Haul, outcome: &mut Outcome) -> Result<()> {
+        for (shelf, batch) in &haul.batches {
+            let lane = &mut self.lanes[*shelf as usize];
+            let place = lane.seq_next;
+            lane.seq_next += 1;
+            batches::insert(&self.conn, lane, place, batch)?;
+            outcome.sealed += 1;
+        }
+        haul.note(&self.conn)
     }
 
     /// Gathers the groups into the open batches and seals those that are full or due. Returns, for
@@ -267,17 +285,17 @@ impl Disk {
             config_hash: &around.settings.config_hash,
         };
         let (first, last) = body.span();
+        let seq = lane.seq_next;
         let batch = Sealed {
-            seq: lane.seq_next,
             readings: body.readings() as u64,
             span: (UnixMillis(first), UnixMillis(last)),
             sealed_at: around.clock.now(),
             payload: body.seal(&envelope),
         };
         lane.seq_next += 1;
-        batches::insert(&self.conn, lane, &batch)?;
+        batches::insert(&self.conn, lane, seq, &batch)?;
         if timing == Timing::Unset {
-            self.dates.note(&self.conn, batches::key(stream.into(), batch.seq), since_boot)?;
+            self.dates.note(&self.conn, batches::key(stream.into(), seq), since_boot)?;
         }
         Ok(())
     }
@@ -405,6 +423,16 @@ impl Disk {
                 .lanes
                 .iter()
                 .any(|lane| lane.is_due(now, settings.seal.age_max, settings.commit))
+    }
+
+    /// Returns the highest ordinal that stands in a stream's row.
+    pub(super) fn reached(&self) -> u64 {
+        self.lanes.iter().map(Lane::ordinal).max().unwrap_or(0)
+    }
+
+    /// Returns how far salvages have come.
+    pub(super) fn salvages(&self) -> Result<Vec<Progress>> {
+        salvage::progress(&self.conn)
     }
 
     /// Gives free pages back to the file system, a little at a time, when there is little else to do.

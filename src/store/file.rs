@@ -2,6 +2,7 @@
 //! and damaged stores that are moved aside. A damaged database moves together with its log: a log
 //! alone, or a database without its log, is worth nothing.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -20,6 +21,10 @@ pub(super) struct Lock {
     file: File,
     /// Highest epoch that any store at this path ever had.
     epoch: u64,
+    /// The highest one before the present.
+    epoch_before: u64,
+    /// An ordinal that was on disk before it was noted here, in the present epoch.
+    reached: u64,
 }
 
 impl Lock {
@@ -46,7 +51,9 @@ impl Lock {
             }
             Err(fs::TryLockError::Error(error)) => return Err(refuse(error)),
         }
-        let mut lock = Self { file, epoch: field(&text, "epoch").unwrap_or(0) };
+        let reached = field(&text, "reached").unwrap_or(0);
+        let epoch = field(&text, "epoch").unwrap_or(0);
+        let mut lock = Self { file, epoch, epoch_before: epoch, reached };
         lock.write().map_err(refuse)?;
         Ok(lock)
     }
@@ -56,9 +63,18 @@ impl Lock {
         self.epoch
     }
 
+    /// Returns the epoch before it.
+    pub(super) fn epoch_before(&self) -> u64 {
+        self.epoch_before
+    }
+
     /// Notes an epoch before it is used for the first time.
     pub(super) fn remember(&mut self, epoch: u64) -> io::Result<()> {
-        self.epoch = self.epoch.max(epoch);
+        if epoch > self.epoch {
+            self.epoch_before = self.epoch;
+            self.epoch = epoch;
+            self.reached = 0;
+        }
         self.write()?;
         self.file.sync_all()
     }
@@ -68,10 +84,23 @@ impl Lock {
         if epoch > self.epoch { self.remember(epoch) } else { Ok(()) }
     }
 
+    /// Returns an ordinal that the store had reached; one that has not is an older copy, or lacks
+    /// its log.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached
+    }
+
+    /// Notes an ordinal that is on disk.
+    pub(super) fn reach(&mut self, ordinal: u64) -> io::Result<()> {
+        self.reached = ordinal;
+        self.write()
+    }
+
     /// Numbers have a fixed width, so that writing over them never leaves half of one.
     fn write(&mut self) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(0))?;
-        let line = format!("epoch {:020} pid {:010}\n", self.epoch, std::process::id());
+        let (pid, reached) = (std::process::id(), self.reached);
+        let line = format!("epoch {:020} pid {pid:010} reached {reached:020}\n", self.epoch);
         self.file.write_all(line.as_bytes())
     }
 
@@ -133,6 +162,51 @@ pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
+/// Returns the damaged stores beside `path`, by number.
+pub(super) fn damaged_stores(path: &Path) -> Vec<PathBuf> {
+    let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Vec::new() };
+    let begin = format!("{}.damaged-", name.to_string_lossy());
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let number = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let rest = name.to_str()?.strip_prefix(&begin)?;
+        // A log alone may hold everything that is left.
+        rest.strip_suffix("-wal").unwrap_or(rest).parse::<u32>().ok()
+    };
+    let numbers: BTreeSet<u32> = entries.filter_map(number).collect();
+    numbers.into_iter().map(|number| damaged(path, number)).collect()
+}
+
+/// What stands beside a damaged store about its salvage.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Mark {
+    pub(super) slots_taken: bool,
+    pub(super) done: bool,
+}
+
+/// Reads the mark of a damaged store.
+pub(super) fn salvage_mark(aside: &Path) -> Mark {
+    let text = fs::read_to_string(with(aside, ".salvaged")).unwrap_or_default();
+    Mark { slots_taken: !text.is_empty(), done: text.contains("done") }
+}
+
+/// Leaves a mark beside a damaged store. Where it cannot be written, the table `salvage` still
+/// knows.
+pub(super) fn mark_salvage(aside: &Path, done: bool) {
+    let text = if done { "slots taken, done\n" } else { "slots taken\n" };
+    let mark = File::create(with(aside, ".salvaged"));
+    let _ =
+        mark.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+}
+
+/// Returns the free bytes of the file system, if it says.
+pub(super) fn room(path: &Path) -> Option<u64> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let of = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).ok()?;
+    Some(of.f_bavail.saturating_mul(of.f_frsize))
+}
+
 fn damaged(path: &Path, number: u32) -> PathBuf {
     beside(path, &format!("damaged-{number}"))
 }
@@ -140,9 +214,8 @@ fn damaged(path: &Path, number: u32) -> PathBuf {
 /// Returns the highest epoch that can still be read from stores that were moved aside.
 fn highest_damaged(path: &Path) -> u64 {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    (1..)
-        .map(|number| damaged(path, number))
-        .take_while(|aside| aside.exists())
+    damaged_stores(path)
+        .into_iter()
         .filter_map(|aside| Connection::open_with_flags(immutable_uri(&aside), flags).ok())
         .filter_map(|conn| schema::epoch(&conn, 1).ok())
         .max()
@@ -154,6 +227,16 @@ pub(super) fn immutable_uri(path: &Path) -> String {
     let path = path.to_string_lossy();
     let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     format!("file:{path}?immutable=1")
+}
+
+/// Returns where the log of a database stands.
+pub(super) fn log(path: &Path) -> PathBuf {
+    with(path, "-wal")
+}
+
+/// Returns where the index of a log stands.
+pub(super) fn log_index(path: &Path) -> PathBuf {
+    with(path, "-shm")
 }
 
 /// Returns whether a log with something in it stands beside the database.

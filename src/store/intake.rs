@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::limits;
 use crate::reading::{Group, Stream, Value};
 use crate::store::disk::Work;
+use crate::store::salvage::Haul;
 use crate::store::trouble::StoreError;
 use crate::store::{Batch, Shelf};
 
@@ -42,8 +43,18 @@ struct Inner {
 
 /// Something that the thread answers.
 pub(super) enum Request {
-    Next { shelf: Shelf, after: u64, count: usize, reply: oneshot::Sender<NextReply> },
-    Flush { seal: bool, reply: oneshot::Sender<Result<(), StoreError>> },
+    Next {
+        shelf: Shelf,
+        after: u64,
+        count: usize,
+        reply: oneshot::Sender<NextReply>,
+    },
+    Flush {
+        seal: bool,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// To be written with the next commit; one at a time.
+    Salvaged(Box<Haul>),
 }
 
 pub(super) type NextReply = Result<Vec<Batch>, StoreError>;
@@ -123,6 +134,21 @@ impl Intake {
         }
         if inner.requests.len() >= limits::STORE_REQUESTS_MAX {
             return Err(StoreError::Busy);
+        }
+        inner.requests.push_back(request);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// As [`Intake::request`], for what must not be lost: gives back what there is no room for, and
+    /// nothing once the store has ended.
+    pub(super) fn offer(&self, request: Request) -> Result<(), Option<Request>> {
+        let mut inner = self.lock();
+        if inner.ended || inner.stop.is_some() {
+            return Err(None);
+        }
+        if inner.requests.len() >= limits::STORE_REQUESTS_MAX {
+            return Err(Some(request));
         }
         inner.requests.push_back(request);
         self.wake.notify_one();

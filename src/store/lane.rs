@@ -6,7 +6,7 @@ use rusqlite::{Connection, Result, params};
 
 use crate::batch::Assembly;
 use crate::clock;
-use crate::reading::Group;
+use crate::reading::{Group, Stream};
 use crate::store::schema::{count, damage, int};
 use crate::store::{Shelf, damaged};
 
@@ -196,6 +196,34 @@ impl Lane {
         self.readings = self.readings.saturating_sub(readings);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.touch();
+    }
+}
+
+/// A stream's row as it stands in a damaged store.
+pub(super) struct Brief {
+    pub(super) epoch: u64,
+    pub(super) seq_next: u64,
+    pub(super) floor: u64,
+    pub(super) tick: u64,
+    pub(super) batches: u64,
+}
+
+impl Brief {
+    /// Reads the columns after `id`; `None` unless they are a stream's own and their checksum holds.
+    pub(super) fn of(epoch: u64, id: i64, columns: &[i64]) -> Option<(Stream, Self)> {
+        let stream = *Stream::ALL.get(usize::try_from(id).ok()?)?;
+        let mut lane = Lane::new(stream.into(), epoch);
+        let [seq_next, floor, tick, dropped, damaged, batches, readings, bytes, crc, ..] = *columns
+        else {
+            return None;
+        };
+        let count = |number: i64| u64::try_from(number).ok();
+        (lane.seq_next, lane.floor) = (count(seq_next)?, count(floor)?);
+        (lane.tick, lane.dropped, lane.damaged) = (count(tick)?, count(dropped)?, count(damaged)?);
+        (lane.batches, lane.readings) = (count(batches)?, count(readings)?);
+        lane.bytes = count(bytes)?;
+        let Lane { seq_next, floor, tick, batches, .. } = lane;
+        (lane.crc() == crc).then_some((stream, Self { epoch, seq_next, floor, tick, batches }))
     }
 }
 

@@ -30,10 +30,12 @@ mod batches;
 mod damaged;
 mod dates;
 mod disk;
+mod examine;
 mod file;
 mod intake;
 mod jumps;
 mod lane;
+mod salvage;
 mod schema;
 mod series;
 pub mod settings;
@@ -43,6 +45,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod wreck;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +62,8 @@ use settings::Settings;
 use writer::Writer;
 
 pub use batches::footprint;
+pub use examine::{Exported, Findings, check, export, is_salvaged};
+pub use salvage::Progress;
 pub use shelf::Shelf;
 pub use status::{Health, Status, StreamStatus, inspect};
 pub use trouble::{OpenError, StoreError, Trouble};

@@ -64,11 +64,15 @@ CREATE TABLE damaged (
 );
 CREATE TABLE salvage (
   name TEXT PRIMARY KEY,
-  found_ms INTEGER NOT NULL,
-  passed INTEGER NOT NULL,
+  after_epoch INTEGER NOT NULL,
+  after_stream INTEGER NOT NULL,
+  after_seq INTEGER NOT NULL,
   batches INTEGER NOT NULL,
   readings INTEGER NOT NULL,
-  damaged INTEGER NOT NULL,
+  slots INTEGER NOT NULL,
+  missing INTEGER NOT NULL,
+  uncertain INTEGER NOT NULL,
+  slots_taken INTEGER NOT NULL,
   done INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE boot (
@@ -100,11 +104,15 @@ fn to_2(conn: &Connection) -> Result<()> {
          ALTER TABLE series ADD COLUMN crc INTEGER;
          CREATE TABLE salvage (
            name TEXT PRIMARY KEY,
-           found_ms INTEGER NOT NULL,
-           passed INTEGER NOT NULL,
+           after_epoch INTEGER NOT NULL,
+           after_stream INTEGER NOT NULL,
+           after_seq INTEGER NOT NULL,
            batches INTEGER NOT NULL,
            readings INTEGER NOT NULL,
-           damaged INTEGER NOT NULL,
+           slots INTEGER NOT NULL,
+           missing INTEGER NOT NULL,
+           uncertain INTEGER NOT NULL,
+           slots_taken INTEGER NOT NULL,
            done INTEGER NOT NULL
          ) WITHOUT ROWID;
          CREATE TABLE boot (
@@ -130,7 +138,9 @@ fn to_2(conn: &Connection) -> Result<()> {
 }
 
 /// Bytes of a page; an SD card erases and writes in multiples of it.
-pub(super) const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = PAGE as u64;
+/// The same, as lengths in memory are counted.
+pub(super) const PAGE: usize = 4096;
 /// Waiting for a reader (`fieldgate buffer status`) that stands in the way of a checkpoint.
 pub(super) const BUSY_TIME: Duration = Duration::from_millis(500);
 

@@ -42,12 +42,12 @@ pub(super) struct Slots {
 }
 
 /// What stands in a slot.
-struct Part<'a> {
-    ordinal: u64,
-    stream: usize,
-    part: u16,
-    parts: u16,
-    data: &'a [u8],
+pub(super) struct Part<'a> {
+    pub(super) ordinal: u64,
+    pub(super) stream: usize,
+    pub(super) part: u16,
+    pub(super) parts: u16,
+    pub(super) data: &'a [u8],
 }
 
 /// What reading the slots found.
@@ -103,7 +103,7 @@ impl Slots {
         let mut names = Names { conn, epoch, points, known: HashMap::new(), failure: None };
         for ((ordinal, stream), parts) in chunks {
             let (whole, data) = join(parts);
-            let read = groups(&data, stream, |id| names.point(id));
+            let read = groups(&data, Stream::ALL[stream], |id| names.point(id));
             if let Some(error) = names.failure.take() {
                 return Err(error);
             }
@@ -201,7 +201,7 @@ impl Names<'_> {
 
 /// Reads a slot; `None` when it is damaged, or of another epoch. An emptied slot is a part of
 /// ordinal 0, which is above no floor.
-fn parse(epoch: u64, body: &[u8]) -> Option<Part<'_>> {
+pub(super) fn parse(epoch: u64, body: &[u8]) -> Option<Part<'_>> {
     if body.is_empty() {
         return Some(Part { ordinal: 0, stream: 0, part: 0, parts: 0, data: &[] });
     }
@@ -229,10 +229,10 @@ fn part(body: &[u8], crc_of: impl Fn(&[u8]) -> u32) -> Option<Part<'_>> {
 }
 
 /// Part, parts and data of a slot that was read.
-type Piece = (u16, u16, Vec<u8>);
+pub(super) type Piece = (u16, u16, Vec<u8>);
 
 /// Joins the parts of a chunk, and says whether none is missing.
-fn join(mut parts: Vec<Piece>) -> (bool, Vec<u8>) {
+pub(super) fn join(mut parts: Vec<Piece>) -> (bool, Vec<u8>) {
     parts.sort_unstable_by_key(|part| part.0);
     let whole = parts
         .iter()
@@ -241,12 +241,13 @@ fn join(mut parts: Vec<Piece>) -> (bool, Vec<u8>) {
     (whole, parts.into_iter().flat_map(|part| part.2).collect())
 }
 
-fn groups(
+/// Reads the readings of a chunk; `point` gives the point of a series number.
+pub(super) fn groups(
     data: &[u8],
-    stream: usize,
+    stream: Stream,
     point: impl FnMut(i64) -> Option<PointId>,
 ) -> Option<Vec<Group>> {
-    chunk::decode(&unpack(data)?, *Stream::ALL.get(stream)?, point).ok()
+    chunk::decode(&unpack(data)?, stream, point).ok()
 }
 
 /// A chunk begins with how it is packed.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 use crate::reading::{Stream, UnixMillis};
 use crate::store::schema::{self, Kind};
 use crate::store::trouble::{OpenError, Trouble};
-use crate::store::{Shelf, batches, file, lane::Lane};
+use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage};
 
 /// A snapshot of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Status {
     pub disk_bytes: u64,
     /// Rows of committed readings that were found damaged at the last start and set aside.
     pub damaged_chunks: u64,
+    /// How far the salvage of each damaged store has come.
+    pub salvages: Vec<Progress>,
     /// Whether the disk takes what it is given.
     pub health: Health,
 }
@@ -144,6 +146,7 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
             let oldest = batches::oldest(conn, lane.shelf)?;
             status.put(&lane, oldest);
         }
+        status.salvages = salvage::progress(conn)?;
         conn.execute_batch("COMMIT")?;
     }
     Ok((status, kind))

@@ -3,6 +3,7 @@
 mod damage;
 mod layout;
 mod time;
+mod wrecks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -153,6 +154,9 @@ impl Bench {
 
     fn sql(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.path()).unwrap();
+        // The log of a killed store stays where it is.
+        let keep = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        conn.set_db_config(keep, true).unwrap();
         conn.execute_batch(sql).unwrap();
     }
 }

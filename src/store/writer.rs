@@ -20,10 +20,12 @@ use crate::store::disk::{Around, Disk, Outcome, Work};
 use crate::store::file::{self, Lock};
 use crate::store::intake::{Call, Request, Stop};
 use crate::store::jumps::Jumps;
+use crate::store::salvage::{Job, Salvage};
 use crate::store::schema::{self, Kind};
 use crate::store::settings::Settings;
 use crate::store::status::{Health, Status};
 use crate::store::trouble::{OpenError, StoreError, Trouble};
+use crate::store::wreck::Wreck;
 use crate::store::{Batch, Shared, Shelf};
 
 /// After this long without a drop, dropping is over.
@@ -47,6 +49,11 @@ pub(super) struct Writer {
     next_commit: Instant,
     dropped_at: Option<Instant>,
     jumps: Jumps,
+    salvage: Option<Salvage>,
+    /// A store was moved aside since the salvage was started.
+    salvage_due: bool,
+    /// The store that is about to be moved aside lacks commits.
+    log_lost: bool,
 }
 
 /// The disk refuses since a while.
@@ -82,6 +89,9 @@ impl Writer {
             next_commit: Instant::now(),
             dropped_at: None,
             jumps: Jumps::default(),
+            salvage: None,
+            salvage_due: true,
+            log_lost: false,
         };
         match writer.open_disk(false) {
             Ok(disk) => {
@@ -122,14 +132,21 @@ impl Writer {
         let path = &self.settings.path;
         let refuse = |e| OpenError::unusable(path, Trouble::of_io(&e));
         let aside = file::set_aside(path).map_err(refuse)?;
+        if std::mem::take(&mut self.log_lost) {
+            // What stands in slots may be in batches that are lost with the log.
+            file::mark_salvage(&aside, false);
+        }
         self.events.raise(buffer::set_aside(path, &aside));
         self.undecided = None;
+        self.salvage_due = true;
         Ok(())
     }
 
     fn try_open(&mut self, resync: bool) -> Result<Disk, OpenError> {
         let path = self.settings.path.clone();
         let refuse = |e: rusqlite::Error| OpenError::unusable(&path, Trouble::of(&e));
+        self.look_at_log()?;
+        let io = |e| OpenError::unusable(&path, Trouble::of_io(&e));
         let (conn, kind) = schema::connect(&path).map_err(refuse)?;
         match kind {
             Kind::Newer(version) => return Err(OpenError::Newer { path, version }),
@@ -141,7 +158,6 @@ impl Writer {
             }
             Kind::Empty => {
                 let epoch = self.lock.next_epoch(&path, &*self.clock);
-                let io = |e| OpenError::unusable(&path, Trouble::of_io(&e));
                 self.lock.remember(epoch).map_err(io)?;
                 schema::prepare(&conn)
                     .and_then(|()| schema::create(&conn, epoch))
@@ -152,6 +168,11 @@ impl Writer {
             return Err(OpenError::unusable(&path, Trouble::Busy));
         }
         let disk = Disk::load(conn, &self.points, &*self.clock).map_err(refuse)?;
+        if disk.epoch == self.lock.epoch() && disk.reached() < self.lock.reached() {
+            self.log_lost = true;
+            self.events.raise(buffer::log_lost(&path, "lacks commits, or it is an older copy"));
+            return Err(OpenError::unusable(&path, Trouble::Damaged));
+        }
         self.lock
             .remember_if_new(disk.epoch)
             .map_err(|e| OpenError::unusable(&path, Trouble::of_io(&e)))?;
@@ -161,6 +182,46 @@ impl Writer {
         Ok(disk)
     }
 
+    /// Looks whether committed transactions are missing that SQLite would not miss. The sequence
+    /// numbers in them would be given again, so the store is damaged as a whole.
+    fn look_at_log(&mut self) -> Result<(), OpenError> {
+        let path = &self.settings.path;
+        let log_lost = &mut self.log_lost;
+        let mut damaged = |why| {
+            *log_lost = true;
+            self.events.raise(buffer::log_lost(path, why));
+            Err(OpenError::unusable(path, Trouble::Damaged))
+        };
+        // What cannot be read shows when it is opened.
+        let Ok(wreck) = Wreck::open(path) else { return Ok(()) };
+        if wreck.is_cut() {
+            return damaged("is cut short or damaged before its end");
+        }
+        if wreck.log_is_foreign() {
+            return damaged("belongs to another buffer");
+        }
+        if wreck.is_torn() {
+            self.events.raise(buffer::log_torn(path));
+        }
+        Ok(())
+    }
+
+    /// Starts a salvage where one is due and none is under way.
+    fn salvage(&mut self) {
+        let busy = self.salvage.as_ref().is_some_and(|salvage| !salvage.is_over());
+        let Some(disk) = self.disk.as_ref().filter(|_| self.salvage_due && !busy) else { return };
+        self.salvage_due = false;
+        let job = Job {
+            path: self.settings.path.clone(),
+            gateway: Arc::clone(&self.settings.gateway),
+            hint: self.lock.epoch_before(),
+            points: Arc::clone(&self.points),
+            events: self.events.clone(),
+            known: disk.salvages().unwrap_or_default(),
+        };
+        self.salvage = Salvage::start(job, &self.shared);
+    }
+
     /// Runs until asked to stop. What an earlier process committed and did not seal is sealed first.
     pub(super) fn run(mut self) {
         let leftover = self.disk.as_ref().is_some_and(Disk::has_open);
@@ -168,6 +229,7 @@ impl Writer {
             let _ = self.step(true);
         }
         loop {
+            self.salvage();
             let call = self.shared.intake.wait(self.next_commit, self.refused.is_some());
             match self.answer(call) {
                 None => {}
@@ -176,6 +238,7 @@ impl Writer {
                 Some(Stop::Abandon) => return,
             }
         }
+        self.salvage = None;
         let _ = self.step(false);
         let finish = |disk: Disk| disk.finish(&self.points);
         if let Some(Err(error)) = self.disk.take().map(finish) {
@@ -187,10 +250,15 @@ impl Writer {
         self.shared.intake.take_acknowledged(&mut self.work);
         let mut flushes: Vec<oneshot::Sender<_>> = Vec::new();
         let mut seal = call.first;
+        let mut came_back = false;
         for request in call.requests {
             match request {
                 Request::Next { shelf, after, count, reply } => {
                     let _ = reply.send(self.next(shelf, after, count));
+                }
+                Request::Salvaged(haul) => {
+                    self.work.salvaged = Some(haul);
+                    came_back = true;
                 }
                 Request::Flush { seal: now, reply } => {
                     seal |= now;
@@ -203,7 +271,7 @@ impl Writer {
             return call.stop;
         }
         let due = Instant::now() >= self.next_commit;
-        if due || seal || call.pressed || !flushes.is_empty() {
+        if due || seal || came_back || call.pressed || !flushes.is_empty() {
             let done = self.step(seal);
             for reply in flushes {
                 let _ = reply.send(done);
@@ -287,6 +355,9 @@ impl Writer {
                 return Err(self.fail(&error));
             }
         }
+        if let Some(haul) = &mut self.work.salvaged {
+            self.work.groups.extend(haul.groups.drain(..));
+        }
         let before = disk.ordinal;
         #[cfg(test)]
         self.shared.faults.arm(disk);
@@ -304,13 +375,31 @@ impl Writer {
     }
 
     fn committed(&mut self, outcome: Outcome) {
-        self.work = Work::default();
-        self.shared.intake.committed();
+        self.settle();
+        self.note_reached(outcome.looked_around);
         let path = &self.settings.path;
         if self.refused.take().is_some() {
             self.events.clear(&buffer::REFUSED, &buffer::subject(path), "takes readings again");
         }
         self.publish(outcome);
+    }
+
+    /// Notes beside the database how far it has come: with the first commit and then once a minute,
+    /// without a sync, since the commit itself was synced before.
+    fn note_reached(&mut self, again: bool) {
+        let Some(disk) = &self.disk else { return };
+        if (again || self.lock.reached() == 0) && self.lock.reach(disk.reached()).is_err() {
+            // The database takes commits, so the disk is told about where it does not.
+            tracing::debug!("the lock file does not take a note");
+        }
+    }
+
+    /// Forgets what is on disk now.
+    fn settle(&mut self) {
+        if let Some(haul) = std::mem::take(&mut self.work).salvaged {
+            haul.committed();
+        }
+        self.shared.intake.committed();
     }
 
     /// Throws the connection away and says why, once.
@@ -341,8 +430,7 @@ impl Writer {
         let resync = self.refused.is_some_and(|refused| refused.trouble != Trouble::Full);
         let disk = self.open_disk(resync).map_err(|error| self.refuse(error.trouble()))?;
         if self.undecided.take().is_some_and(|before| disk.ordinal > before) {
-            self.work = Work::default();
-            self.shared.intake.committed();
+            self.settle();
         }
         self.disk = Some(disk);
         Ok(())
@@ -354,6 +442,7 @@ impl Writer {
         let mut status = Status {
             epoch: disk.epoch,
             damaged_chunks: disk.damaged,
+            salvages: disk.salvages().unwrap_or_default(),
             disk_bytes: file::bytes(&self.settings.path),
             health: self.refused.map_or(Health::Good, |refused| Health::Refused(refused.trouble)),
             ..Status::default()

@@ -79,6 +79,10 @@ fn as_version_1(path: &Path) {
     for end in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{end}", path.display()));
     }
+    // Its lock knew nothing of logs.
+    let lock = format!("{}.lock", path.display());
+    let text = std::fs::read_to_string(&lock).unwrap();
+    std::fs::write(lock, text.split(" reached").next().unwrap()).unwrap();
     std::fs::rename(old, path).unwrap();
 }
 
