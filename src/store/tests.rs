@@ -45,6 +45,13 @@ impl Faults {
     }
 }
 
+impl Store {
+    /// Lets the disk refuse to grow, as a full one does, or take everything again.
+    pub(crate) fn refuse_commits(&self, refuse: bool) {
+        self.0.faults.pages_max.store(u32::from(refuse), Ordering::Relaxed);
+    }
+}
+
 const START: UnixMillis = UnixMillis(1_790_000_000_000);
 
 /// A store in a folder of its own, with one point, and the world it lives in.

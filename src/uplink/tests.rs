@@ -1,6 +1,7 @@
 //! Uplinks against scripted brokers, on paused time: minutes of back-off take no time at all. The
 //! outbox is a plain list, which also keeps the account: what was freed, in which order.
 
+mod day;
 mod machine;
 
 use std::collections::BTreeMap;
