@@ -1,13 +1,14 @@
 //! What the receiver says about what it is sent and where it puts it. Codes FG-Rnn.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Code, Notice};
 
 /// This room's codes.
 pub const CODES: &[&Code] =
-    &[&REFUSED, &SINK_AWAY, &REJECTS_UNUSABLE, &SYSTEM, &UNKNOWN_FRAMES, &TABLES];
+    &[&REFUSED, &SINK_AWAY, &REJECTS_UNUSABLE, &SYSTEM, &UNKNOWN_FRAMES, &TABLES, &METRICS];
 
 /// FG-R01.
 pub static REFUSED: Code = Code {
@@ -121,6 +122,15 @@ pub fn other_version(place: &str, there: i32, here: i32) -> Notice {
         .try_next("install the later version here too")
 }
 
+/// FG-R07.
+pub static METRICS: Code = Code {
+    id: "FG-R07",
+    title: "metrics cannot be told",
+    about: "The receiver was asked to tell metrics at an address where it cannot listen, and does not \
+            start without what it was asked for: a fleet that nobody watches is worse than a start \
+            that fails at once. A person chooses another address or port.",
+};
+
 /// A payload of a gateway is refused; `reason` is one of a few, `why` says what was seen.
 #[must_use]
 pub fn refused(gw: &str, reason: &str, why: &str, sample: &str) -> Notice {
@@ -150,14 +160,76 @@ pub fn rejects_unusable(folder: &Path, error: &io::Error) -> Notice {
 
 /// The output of a sink that writes files or standard output refuses.
 #[must_use]
-pub fn output_refused(kind: io::ErrorKind) -> Notice {
+pub fn output_refused(subject: &str, kind: io::ErrorKind) -> Notice {
     let why = match kind {
         io::ErrorKind::BrokenPipe => "whoever read it has gone",
         io::ErrorKind::StorageFull => "the disk is full",
+        io::ErrorKind::NotFound => "its folder does not exist",
+        io::ErrorKind::PermissionDenied => "this user may not write it",
+        io::ErrorKind::IsADirectory => "it is a folder",
         _ => "writing failed",
     };
-    Notice::error(&SINK_AWAY, "standard output", format!("takes no batches: {why}"))
+    Notice::error(&SINK_AWAY, subject, format!("takes no batches: {why}"))
         .seen("Nothing was acknowledged; it comes again.")
+}
+
+/// A server of line protocol did not answer; `why` completes "takes no batches".
+#[must_use]
+pub fn not_posted(subject: &str, why: &str) -> Notice {
+    Notice::error(&SINK_AWAY, subject, format!("takes no batches: {why}"))
+        .seen("Nothing is acknowledged meanwhile; broker and gateways keep what they have.")
+        .likely("the server is stopped or restarting")
+        .likely("host or port of --to are not the server's")
+        .try_next("nothing: it is tried again by itself")
+}
+
+/// A server of line protocol answered with a status that is no batch's fault.
+#[must_use]
+pub fn post_refused(subject: &str, status: u16, text: &str) -> Notice {
+    let notice =
+        Notice::error(&SINK_AWAY, subject, format!("takes no batches: it answers {status}"))
+            .seen(format!("It says: {text}"));
+    match status {
+        401 | 403 => notice
+            .likely("user, password or token are wrong, or may not write to this database")
+            .try_next("put them into --to http://user:password@.. or --to-token-file"),
+        404 => notice
+            .likely("there is no such database, bucket or path on this server")
+            .try_next("make the database, or correct path and query of --to"),
+        413 => notice
+            .likely("the server or a proxy before it takes smaller bodies than 1 MiB")
+            .try_next("raise its limit for bodies"),
+        429 | 503 => notice
+            .likely("the server is overloaded, or still starting")
+            .try_next("nothing: it is tried again by itself"),
+        _ => notice.try_next("look into the server's log; it is tried again by itself"),
+    }
+}
+
+/// A Kafka cluster did not take records; `why` completes "takes no batches".
+#[must_use]
+pub fn not_produced(subject: &str, why: &str) -> Notice {
+    Notice::error(&SINK_AWAY, subject, format!("takes no batches: {why}"))
+        .seen("Nothing is acknowledged meanwhile; broker and gateways keep what they have.")
+        .likely("the cluster is stopped, or elects a leader")
+        .likely("the topic does not exist, or has fewer in-sync replicas than it wants")
+        .likely(
+            "the brokers tell addresses (advertised.listeners) that do not lead to them from here",
+        )
+        .try_next("kafka-topics.sh --describe with the same brokers and topic")
+}
+
+/// The address for metrics cannot be listened at.
+#[must_use]
+pub fn metrics_not_listening(address: SocketAddr, kind: io::ErrorKind) -> Notice {
+    let why = match kind {
+        io::ErrorKind::AddrInUse => "another program listens there",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        io::ErrorKind::PermissionDenied => "this user may not listen there",
+        _ => "the system does not allow it",
+    };
+    Notice::error(&METRICS, format!("--metrics {address}"), format!("cannot be told: {why}"))
+        .try_next("choose another address or port; ss -ltnp shows who listens where")
 }
 
 /// The system refuses `what` at the start.

@@ -36,4 +36,4 @@ pub use preset::{Layout, Preset};
 pub use reason::{Outlook, Reason, Told};
 pub use session::{Incoming, Message, Receipt, Session, Wire};
 pub use settings::{Broker, Login, Tls, User, Version, Will};
-pub use tls::TlsFault;
+pub use tls::{TlsFault, configuration as tls_configuration};

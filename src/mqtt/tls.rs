@@ -117,10 +117,7 @@ impl TlsFault {
 /// Reads the settings' files and builds the configuration of one connection.
 ///
 /// `alpn` is asked for in the handshake (RFC 7301).
-pub(super) fn configuration(
-    tls: &Tls,
-    alpn: Option<&str>,
-) -> Result<Arc<ClientConfig>, ConnectError> {
+pub fn configuration(tls: &Tls, alpn: Option<&str>) -> Result<Arc<ClientConfig>, ConnectError> {
     let roots = match &tls.ca {
         Some(path) => roots_from(path)?,
         None => system_roots()?,

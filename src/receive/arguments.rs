@@ -1,14 +1,17 @@
 //! The command line of `fieldgate-receive`, as typed and then resolved.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::kafka::Kafka;
+use super::line_protocol::LineProtocol;
 use super::progress::Shown;
 use super::simulate::Simulate;
 use super::{address, postgres};
 use crate::error::{Exit, Fatal};
-use crate::mqtt::{Broker, Login, Tls};
+use crate::mqtt::{Broker, Login, Tls, tls_configuration};
 use crate::secret::Secret;
 
 /// Receives what gateways send and stores every batch once.
@@ -28,7 +31,8 @@ pub(super) struct Arguments {
     /// Broker: mqtt[s]://[user[:password]@]host[:port]
     #[arg(long, value_name = "URL")]
     pub(super) from: Option<String>,
-    /// Where batches end: postgres://[user[:password]@]host[:port]/database, or ndjson
+    /// Where batches end: postgres://[user[:password]@]host[:port]/database, ndjson [FILE],
+    /// line-protocol http[s]://HOST/write?db=.., or kafka BROKER[,BROKER]/TOPIC
     #[arg(long, value_name = "TARGET", num_args = 1..=2, required = true)]
     pub(super) to: Vec<String>,
     /// Creates the tables; without --from that is all
@@ -43,6 +47,18 @@ pub(super) struct Arguments {
     /// Receivers of one group share what arrives; "-" subscribes alone, for brokers that cannot share
     #[arg(long, value_name = "NAME", default_value = "fieldgate")]
     pub(super) group: String,
+    /// CAs to trust an https:// target by, PEM; the system's store when absent
+    #[arg(long, value_name = "FILE")]
+    pub(super) to_ca: Option<PathBuf>,
+    /// Token for a line-protocol target (InfluxDB 2)
+    #[arg(long, value_name = "FILE")]
+    pub(super) to_token_file: Option<PathBuf>,
+    /// Waits for the disk with every slice, when the target is a file
+    #[arg(long)]
+    pub(super) fsync: bool,
+    /// Tells metrics for Prometheus at this address: 127.0.0.1:9310
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) metrics: Option<SocketAddr>,
     /// Has to stay the same over restarts, and be another for each receiver
     /// [default: fieldgate-receive-HOSTNAME]
     #[arg(long, value_name = "ID")]
@@ -86,12 +102,17 @@ pub enum Layout {
 }
 
 /// Where batches end.
-#[derive(Debug)]
 pub(super) enum Target {
     /// Lines of JSON on standard output.
     Ndjson,
     /// Tables, with a ledger.
     Postgres(Box<tokio_postgres::Config>),
+    /// Lines of JSON in a file.
+    File(PathBuf),
+    /// A server that takes line protocol.
+    LineProtocol(Box<LineProtocol>),
+    /// A topic of a Kafka cluster.
+    Kafka(Box<Kafka>),
 }
 
 impl Layout {
@@ -116,8 +137,27 @@ impl Arguments {
                 let password = password.transpose().map_err(|error| usage(&error.to_string()))?;
                 Ok(Target::Postgres(Box::new(postgres::configuration(url, password)?)))
             }
-            _ => Err(usage("--to is none of: postgres://..., ndjson")),
+            ["ndjson", path] => Ok(Target::File(path.into())),
+            ["line-protocol", url] => self.line_protocol(url),
+            ["kafka", target] => {
+                let kafka = Kafka::new(target).map_err(|why| usage(&format!("--to: {why}")))?;
+                Ok(Target::Kafka(Box::new(kafka)))
+            }
+            _ => Err(usage(
+                "--to is none of: postgres://.., ndjson [FILE], line-protocol URL, kafka ..",
+            )),
         }
+    }
+
+    fn line_protocol(&self, url: &str) -> Result<Target, Fatal> {
+        let token = self.to_token_file.clone().map(|file| Secret::File(file).read()).transpose();
+        let token = token.map_err(|error| usage(&error.to_string()))?;
+        let tls = || {
+            let tls = Tls { ca: self.to_ca.clone(), client: None };
+            tls_configuration(&tls, None).map_err(|error| error.to_string())
+        };
+        let sink = LineProtocol::new(url, token, tls);
+        Ok(Target::LineProtocol(Box::new(sink.map_err(|why| usage(&format!("--to: {why}")))?)))
     }
 
     /// Resolves `--from` and what belongs to it.

@@ -183,9 +183,11 @@ impl River {
                 }
                 Ok(verdicts)
             };
+            let began = Instant::now();
             let (stored, lost) = meanwhile(session, desk, next, work).await;
             match stored {
                 Ok(verdicts) => {
+                    self.desk.totals.timings.stored(began.elapsed());
                     self.present_again();
                     self.judge(&slice, &verdicts);
                     lost?;
@@ -216,7 +218,7 @@ impl River {
 
     /// Counts what became of a slice.
     fn judge(&mut self, slice: &Slice, verdicts: &[Verdict]) {
-        let totals = &self.desk.totals;
+        let (totals, now) = (&self.desk.totals, System.now());
         let mut refused = Vec::new();
         for (delivery, verdict) in slice.deliveries.iter().zip(verdicts) {
             match verdict {
@@ -224,6 +226,8 @@ impl River {
                     totals.batches.add(1);
                     totals.readings.add(delivery.batch.readings());
                     totals.bytes.add(delivery.payload.len() as u64);
+                    let header = &delivery.batch.header;
+                    totals.timings.lag(&header.stream, now.0.saturating_sub(header.t1));
                     let unknown = delivery.batch.unknown_frames + delivery.batch.unknown_readings;
                     if unknown > 0 {
                         totals.unknown.add(unknown);
@@ -259,6 +263,7 @@ impl River {
         // A ledger that is away now has told so, or will with the next slice; the gateways hear of
         // these sequences with their next batch.
         for ack in acks.unwrap_or_default() {
+            self.desk.totals.miss(&ack);
             let topic = format!("fg/1/{}/ack", ack.gw);
             let payload = serde_json::to_vec(&ack).unwrap_or_default();
             match session.publish(&topic, payload.into(), false).await {

@@ -16,6 +16,9 @@ mod address;
 mod arguments;
 pub mod check;
 mod intake;
+mod kafka;
+mod line_protocol;
+pub mod metrics;
 mod ndjson;
 mod postgres;
 mod progress;
@@ -38,6 +41,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub use self::arguments::Layout;
 use self::arguments::{Arguments, Command, Target};
 use self::intake::Receiver;
+use self::metrics::Metrics;
+use self::ndjson::Ndjson;
 use self::postgres::{Postgres, Trouble};
 use self::rejects::Rejects;
 use self::sink::Sink;
@@ -95,9 +100,14 @@ async fn receive(arguments: &Arguments) -> Result<Exit, Fatal> {
         totals: Arc::clone(&totals),
         rejects: arguments.rejects.as_deref().map(Rejects::open).transpose()?,
     };
+    let metrics = match arguments.metrics {
+        Some(address) => Some(Metrics::listen(address, &totals).await?),
+        None => None,
+    };
     let shown = arguments.progress();
     tokio::select! {
         () = receiver.run(stop) => {}
+        () = metrics::serve(metrics) => {}
         () = progress::show(&totals, shown) => {}
     }
     progress::conclude(&totals, shown);
@@ -111,7 +121,16 @@ async fn open(
     events: &Events,
 ) -> Result<Box<dyn Sink>, Fatal> {
     let config = match target {
-        Target::Ndjson => return Ok(Box::new(ndjson::Ndjson)),
+        Target::Ndjson => return Ok(Box::new(Ndjson::Output)),
+        Target::File(path) => {
+            let refused = |e: std::io::Error| {
+                let notice = say::output_refused(&path.display().to_string(), e.kind());
+                Fatal::new(Exit::Unreachable, notice.to_string())
+            };
+            return Ok(Box::new(Ndjson::file(&path, arguments.fsync).map_err(refused)?));
+        }
+        Target::LineProtocol(sink) => return Ok(sink),
+        Target::Kafka(sink) => return Ok(sink),
         Target::Postgres(config) => config,
     };
     let mut pauses = Backoff::new(limits::SINK_RETRY_DELAY_MIN, limits::SINK_RETRY_DELAY_MAX);

@@ -1,11 +1,13 @@
 //! What a receiver has done since its start: counted by the loop, read by progress and metrics.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::metrics::Timings;
+use super::sink::{Ack, Sequence};
 use crate::limits;
 
 /// A counter that only grows.
@@ -43,7 +45,11 @@ pub struct Totals {
     pub sessions: Count,
     /// Acknowledgements published to gateways.
     pub acks: Count,
+    /// How long things took.
+    pub timings: Timings,
     connected: AtomicBool,
+    /// Batches missing in the ledger, of the sequences that were acknowledged last.
+    missing: Mutex<HashMap<Sequence, u64>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     gateways: Mutex<HashSet<String>>,
 }
@@ -71,6 +77,8 @@ pub struct Snapshot {
     pub sessions: u64,
     /// See [`Totals::acks`].
     pub acks: u64,
+    /// Batches that the ledger misses below the newest of their sequence.
+    pub missing: u64,
     /// Whether a session with the broker stands.
     pub connected: bool,
 }
@@ -89,6 +97,18 @@ impl Totals {
             return false;
         }
         gateways.insert(gw.to_owned())
+    }
+
+    /// Notes what a ledger misses. Sequences beyond [`limits::GATEWAYS_KNOWN_MAX`] are not counted.
+    pub fn miss(&self, ack: &Ack) {
+        let sequence = Sequence { gw: ack.gw.clone(), ep: ack.ep, st: ack.st.clone() };
+        let missing = ack.holes.iter().map(|(first, last)| last.saturating_sub(*first) + 1).sum();
+        let mut all = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if missing == 0 {
+            all.remove(&sequence);
+        } else if all.len() < limits::GATEWAYS_KNOWN_MAX || all.contains_key(&sequence) {
+            all.insert(sequence, missing);
+        }
     }
 
     /// Says whether a session with the broker stands.
@@ -110,6 +130,7 @@ impl Totals {
             retries: self.retries.get(),
             sessions: self.sessions.get(),
             acks: self.acks.get(),
+            missing: self.missing.lock().unwrap_or_else(PoisonError::into_inner).values().sum(),
             connected: self.connected.load(Ordering::Relaxed),
         }
     }

@@ -20,6 +20,7 @@ mod reference;
 mod river;
 mod serial;
 mod simulate;
+mod sinks;
 mod store;
 mod strict;
 mod uplink;
