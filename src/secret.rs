@@ -76,6 +76,18 @@ impl Secret {
         }
     }
 
+    /// Returns the file it is kept in, if it is kept in one.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Credential(name) => {
+                Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name))
+            }
+            _ => None,
+        }
+    }
+
     /// Returns whether this process can be expected to reach it: credentials are handed over by
     /// systemd to the service alone, so a person's shell has none.
     #[must_use]

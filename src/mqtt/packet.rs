@@ -70,6 +70,21 @@ pub(super) enum Packet {
     Other(&'static str),
 }
 
+impl Packet {
+    /// Returns what it is, for one who did not expect it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::ConnAck(_) => "a second CONNACK",
+            Self::Publish(_) => "PUBLISH",
+            Self::PubAck { .. } => "PUBACK",
+            Self::SubAck { .. } => "SUBACK",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect { .. } => "DISCONNECT",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// CONNACK. In MQTT 3.1.1 all but the first two fields have their defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConnAck {

@@ -21,6 +21,7 @@ use super::codec::Codec;
 use super::error::{ConnectError, SessionError, Step};
 use super::flow::Flow;
 use super::ids::{PacketId, PacketIds};
+use super::incoming::{Arrived, Incoming, Message, Receipt};
 use super::login::{Login, TEXT_BYTES_MAX, unfit};
 use super::pace::Pace;
 use super::packet::{Granted, Outgoing, Packet};
@@ -51,41 +52,6 @@ pub struct Session {
     owed: Option<Receipt>,
     unmatched: u64,
     pace: Pace,
-}
-
-/// What a broker sends that its client cares for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incoming {
-    /// The broker has taken over the publish of this identifier; it is free again.
-    Acknowledged(PacketId),
-    /// The broker has refused the publish of this identifier (MQTT 5 only): it is **not**
-    /// delivered. The identifier is free again.
-    Refused(PacketId, Reason),
-    /// A message to one of our subscriptions.
-    Received(Message),
-}
-
-/// A message from the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Topic it was published to.
-    pub topic: String,
-    /// Payload; shares the memory of its packet.
-    pub payload: Bytes,
-    /// Whether the broker kept it from before our subscription: old news.
-    pub retain: bool,
-    /// Whether the broker may have sent it before.
-    pub duplicate: bool,
-}
-
-/// The acknowledgement that a message is owed. It is worth nothing on another session.
-#[derive(Debug, PartialEq)]
-pub struct Receipt(u16);
-
-/// Something for the owner, and the acknowledgement that the broker waits for.
-struct Arrived {
-    incoming: Incoming,
-    owes: Option<Receipt>,
 }
 
 /// Remaining length of CONNACK (MQTT 3.1.1, section 3.2.1).
@@ -146,7 +112,7 @@ impl Session {
                 Ok(session)
             }
             Ok(Packet::ConnAck(answer)) => Err(ConnectError::rejected(broker.version, answer)),
-            Ok(other) => Err(ConnectError::Violation(format!("{} first", name(&other)))),
+            Ok(other) => Err(ConnectError::Violation(format!("{} first", other.name()))),
             Err(SessionError::Tls(fault)) => Err(ConnectError::Tls(fault)),
             Err(SessionError::Violation(what)) => Err(ConnectError::Violation(what)),
             Err(SessionError::Silent(_) | SessionError::Stalled) => {
@@ -446,7 +412,7 @@ impl Session {
             }
             Packet::Disconnect { reason, told } => Err(SessionError::Ended(reason, told)),
             Packet::PingResp => Ok(None),
-            other => Err(SessionError::Violation(name(&other).to_owned())),
+            other => Err(SessionError::Violation(other.name().to_owned())),
         }
     }
 
@@ -490,28 +456,5 @@ impl Session {
             return Err(SessionError::Violation(what));
         }
         Ok(())
-    }
-}
-
-impl Arrived {
-    /// Returns what keeping it costs, bytes; more than nothing even for an empty message.
-    fn bytes(&self) -> usize {
-        let own = match &self.incoming {
-            Incoming::Acknowledged(_) | Incoming::Refused(..) => 0,
-            Incoming::Received(message) => message.topic.len() + message.payload.len(),
-        };
-        own + size_of::<Self>()
-    }
-}
-
-fn name(packet: &Packet) -> &'static str {
-    match packet {
-        Packet::ConnAck(_) => "a second CONNACK",
-        Packet::Publish(_) => "PUBLISH",
-        Packet::PubAck { .. } => "PUBACK",
-        Packet::SubAck { .. } => "SUBACK",
-        Packet::PingResp => "PINGRESP",
-        Packet::Disconnect { .. } => "DISCONNECT",
-        Packet::Other(name) => name,
     }
 }

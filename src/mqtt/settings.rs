@@ -115,8 +115,8 @@ pub enum User {
     Token(Secret),
 }
 
-/// TLS towards a broker; files are read at every connect, so rotated ones take effect by
-/// themselves.
+/// TLS towards a broker; files are read at every connect, and an uplink connects anew when they
+/// change (`files`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file with the CAs to trust; the system's store when absent.

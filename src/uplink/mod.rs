@@ -61,7 +61,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::events::{Events, broker as say};
 use crate::limits;
-use crate::mqtt::{self, Broker, ConnectError, Session, Will};
+use crate::mqtt::{self, Broker, ConnectError, Files, Session, Will};
 use crate::reading::Points;
 
 /// One receiver of batches, and all that is needed to serve it.
@@ -113,6 +113,8 @@ impl Dial for Network {
 struct Memory {
     machine: Machine,
     backoff: Backoff,
+    /// The files of the broker's settings as they were when it was last dialled.
+    files: Files,
     /// Since when batches are overdue and the receiver says nothing.
     silent: Option<Instant>,
 }
@@ -122,6 +124,7 @@ impl Memory {
         Self {
             machine: Machine::new(settings.ack == Ack::Receiver),
             backoff: Backoff::new(limits::RECONNECT_DELAY_MIN, limits::RECONNECT_DELAY_MAX),
+            files: Files::of(&settings.broker),
             silent: None,
         }
     }
@@ -163,6 +166,7 @@ impl<O: Outbox> Uplink<O> {
     pub(crate) async fn run_on(self, network: &impl Dial, stop: CancellationToken) {
         let mut memory = Memory::new(&self.settings);
         loop {
+            memory.files = Files::of(&self.settings.broker);
             let dialled = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -213,6 +217,12 @@ impl<O: Outbox> Uplink<O> {
         let actions = machine.on(Instant::now(), Event::Lost { closed });
         match end {
             End::Stopped | End::NewStore => {}
+            End::Renewed => {
+                tracing::info!(
+                    "{} connects with its renewed certificate or password",
+                    self.subject
+                );
+            }
             End::Lost(error) => {
                 self.events.raise(say::lost(&self.subject, broker, &error));
             }

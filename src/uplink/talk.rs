@@ -29,6 +29,8 @@ const PUBLISH_HEADER_BYTES_MAX: usize = 10;
 pub(super) enum End {
     /// We were told to stop, and have said goodbye.
     Stopped,
+    /// A certificate, key or password was renewed; we have said goodbye.
+    Renewed,
     /// The session failed.
     Lost(SessionError),
     /// Nothing was acknowledged for so long.
@@ -57,6 +59,8 @@ pub(super) struct Talk<'a, O> {
     proven: bool,
     /// Whether that was a batch.
     freed: bool,
+    /// Whether a certificate or password is another one now: the next look ends the connection.
+    is_renewed: bool,
     /// Whether the connection has lasted, so that earlier trouble is over.
     steady: bool,
     /// When a batch was last acknowledged or sent: since then the broker owes an acknowledgement.
@@ -88,6 +92,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             parts: Parts::default(),
             proven: false,
             freed: false,
+            is_renewed: false,
             steady: false,
             progress: now,
             told: Told { status_at: now, backlog_s: 0, epoch: 0, points: 0 },
@@ -102,8 +107,11 @@ impl<'a, O: Outbox> Talk<'a, O> {
             () = stop.cancelled() => End::Stopped,
             end = self.serve() => end,
         };
-        if matches!(end, End::Stopped) {
-            self.say_goodbye().await;
+        match end {
+            End::Stopped => self.say_goodbye().await,
+            // Not a word in `status`: the gateway is not away.
+            End::Renewed => self.session.disconnect().await,
+            _ => {}
         }
         end
     }
@@ -348,6 +356,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
         }
         self.listen(now);
         self.look_at = now + limits::STATUS_LOOK_TIME;
+        self.look_at_files()?;
         // A broker that takes `status` and no batches does not work.
         let works = self.freed || self.proven && self.machine().in_flight() == 0;
         if works && !self.steady && now >= self.began + limits::LINK_STEADY_TIME {
@@ -384,6 +393,20 @@ impl<'a, O: Outbox> Talk<'a, O> {
             let last = link.borrow().last_receipt.map(|at| now.duration_since(at));
             events.raise(say::receiver_silent(subject, &topics.ack, last));
         }
+    }
+
+    /// Ends the connection when a file it was begun with is renewed. What is in flight gets until
+    /// the next look; what is not acknowledged by then is sent again, under the same key.
+    fn look_at_files(&mut self) -> Result<(), End> {
+        let broker = &self.uplink.settings.broker;
+        if !self.is_renewed && !self.memory.files.are_renewed(broker) {
+            return Ok(());
+        }
+        if self.is_renewed || self.machine().in_flight() == 0 {
+            return Err(End::Renewed);
+        }
+        self.is_renewed = true;
+        Ok(())
     }
 
     fn status(&self) -> (Bytes, u64) {

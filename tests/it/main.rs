@@ -11,6 +11,7 @@ mod coap;
 mod config;
 mod fuzz;
 mod modbus;
+mod mqtt5;
 mod peers;
 mod power;
 mod presets;

@@ -121,7 +121,7 @@ pub(crate) fn uplink_settings(broker: Broker) -> Settings {
 pub(crate) struct Running {
     pub(crate) list: Arc<List>,
     pub(crate) events: Events,
-    link: watch::Receiver<LinkState>,
+    pub(crate) link: watch::Receiver<LinkState>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -486,6 +486,41 @@ async fn a_client_certificate_opens_the_door_and_its_absence_is_named() {
     broker.tls = Some(Tls { ca: Some(ours.file), client });
     let error = connect(&broker, true).await.err().unwrap();
     assert!(error.to_string().contains("does not belong to the certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_renewed_client_certificate_is_used_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Authority::new(folder.path(), "ours");
+    let files = ours.sign(folder.path(), "localhost", 4000);
+    let log = folder.path().join("log");
+    let extra = format!(
+        "{}\ncafile {}\nrequire_certificate true\nuse_identity_as_username true\n\
+         log_dest file {}\nlog_type all",
+        listener(&files),
+        ours.file.display(),
+        log.display()
+    );
+    let mosquitto = Mosquitto::start(folder.path(), &extra);
+    let (chain, key) = ours.sign(folder.path(), "first", 4000);
+    let mut broker = broker(mosquitto.port, "gw-1");
+    let client = Some((chain.clone(), Secret::File(key.clone())));
+    broker.tls = Some(Tls { ca: Some(ours.file.clone()), client });
+    let uplink = Running::start(broker);
+    uplink.list.seal(1, 1000);
+    uplink.freed(1).await;
+
+    let (renewed, renewed_key) = ours.sign(folder.path(), "second", 4000);
+    std::fs::rename(renewed, chain).unwrap();
+    std::fs::rename(renewed_key, key).unwrap();
+    until("it connects again", || uplink.link.borrow().connections == 2).await;
+    uplink.list.seal(2, 1000);
+    uplink.freed(2).await;
+    let log = std::fs::read_to_string(log).unwrap();
+    let users: Vec<_> = log.lines().filter_map(|line| line.split("u'").nth(1)).collect();
+    assert!(users[0].starts_with("first'") && users[1].starts_with("second'"), "{users:?}");
+    assert_eq!(uplink.events.standing().len(), 0, "{:?}", uplink.events.standing());
+    uplink.stop().await;
 }
 
 #[tokio::test]
