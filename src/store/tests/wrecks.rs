@@ -280,7 +280,7 @@ fn try_copy(seed: u64, original: &Original, other: &Original, tally: &mut Tally)
         write("-wal", &damage.log);
     }
     let began = Instant::now();
-    let (store, thread) = bench.try_open().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (store, thread) = bench.try_open().unwrap_or_else(|error| panic!("{what}: {error}"));
     tally.slowest = tally.slowest.max(began.elapsed());
     // Damage that shows only at work: everything is read once, and something is written.
     let mut all = Vec::new();
