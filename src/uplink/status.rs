@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::outbox::{Outbox, Standing};
 use super::settings::Uplink as Settings;
-use crate::clock::Clock;
+use crate::clock::{Clock, counts_from_boot};
 use crate::limits;
-use crate::reading::{PointId, Points, Stream};
+use crate::reading::{PointId, Points, Stream, UnixMillis};
 
 /// This program's version, as `status` and `meta` tell it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -68,10 +68,12 @@ pub fn status(settings: &Settings, outbox: &impl Outbox, clock: &dyn Clock) -> (
 }
 
 /// Returns the age of the oldest batch that waits, seconds; 0 when none does, or when the clock was
-/// set back since.
+/// set, or set back, since.
 fn backlog(standing: &Standing, clock: &dyn Clock) -> u64 {
-    let oldest = standing.streams.iter().filter_map(|stream| stream.oldest).min();
-    let age = oldest.map_or(0, |oldest| clock.now().0.saturating_sub(oldest.0));
+    let now = clock.now();
+    let comparable = |at: &UnixMillis| counts_from_boot(*at) == counts_from_boot(now);
+    let oldest = standing.streams.iter().filter_map(|stream| stream.oldest).filter(comparable);
+    let age = oldest.min().map_or(0, |oldest| now.0.saturating_sub(oldest.0));
     u64::try_from(age / 1000).unwrap_or(0)
 }
 

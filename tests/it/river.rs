@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::future::{Ready, ready};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fieldgate::batch::{self, RowValue};
 use futures_util::{SinkExt, StreamExt};
@@ -22,9 +22,9 @@ use tokio_util::codec::Framed;
 
 use crate::peers::{Mosquitto, Peer};
 
-/// A device whose register 0 counts the polls it answered.
+/// A device whose register 0 counts the polls it answered; and when it answered each.
 #[derive(Clone, Default)]
-pub struct Counting(pub Arc<AtomicU16>);
+pub struct Counting(pub Arc<AtomicU16>, Arc<Mutex<Vec<i64>>>);
 
 impl Service for Counting {
     type Request = Request<'static>;
@@ -36,11 +36,16 @@ impl Service for Counting {
         ready(match request {
             Request::ReadHoldingRegisters(0, count) => {
                 let n = self.0.fetch_add(1, Ordering::Relaxed);
+                self.1.lock().unwrap().push(now_ms());
                 Ok(Response::ReadHoldingRegisters((0..count).map(|at| n + at).collect()))
             }
             _ => Err(ExceptionCode::IllegalDataAddress),
         })
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
 /// Serves the device on a thread of its own until the test process ends.
@@ -107,18 +112,49 @@ batch = {{ max_age = "500ms" }}
 
     /// Starts the daemon.
     pub fn start(&self) -> Peer {
+        self.start_with(&mut Command::new(env!("CARGO_BIN_EXE_fieldgate")))
+    }
+
+    fn start_with(&self, command: &mut Command) -> Peer {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.folder.path().join("log"))
             .unwrap();
         Peer::start(
-            Command::new(env!("CARGO_BIN_EXE_fieldgate"))
-                .args(["run", "--config"])
-                .arg(&self.config)
-                .stdout(Stdio::null())
-                .stderr(log),
+            command.args(["run", "--config"]).arg(&self.config).stdout(Stdio::null()).stderr(log),
         )
+    }
+
+    /// Starts the daemon under a clock that shows what the file `clock` says: `@1970-..` or an
+    /// offset such as `+0`. The time since boot stays the machine's.
+    fn start_under_a_clock(&self) -> Peer {
+        let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
+        let library = library.map(|at| at.path().join("faketime/libfaketimeMT.so.1"));
+        let library = library.into_iter().find(|at| at.exists());
+        let library = library.expect("libfaketime is missing; on Debian: apt install libfaketime");
+        self.start_with(
+            Command::new(env!("CARGO_BIN_EXE_fieldgate"))
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", self.folder.path().join("clock"))
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("TZ", "UTC"),
+        )
+    }
+
+    fn set_clock(&self, to: &str) {
+        let draft = self.folder.path().join("clock.draft");
+        std::fs::write(&draft, to).unwrap();
+        std::fs::rename(draft, self.folder.path().join("clock")).unwrap();
+    }
+
+    /// Waits until the device has answered so many polls more.
+    async fn pass(&self, polls: u16) {
+        let enough = self.polls() + polls;
+        while self.polls() < enough {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Returns how often the device was read.
@@ -310,6 +346,56 @@ async fn what_was_committed_survives_kill_9_and_is_not_doubled() {
     // 200 ms of commit time at 20 polls a second, and the poll under way: 6 polls a kill at most.
     let lost: i64 = polls.windows(2).map(|pair| pair[1] - pair[0] - 1).sum();
     assert!(lost <= 4 * 6, "{lost} polls were lost in four kills: {polls:?}");
+}
+
+/// Goal: a board that wakes up in 1970 loses no reading and sends none with a wrong date.
+/// Method: the daemon runs under a clock of the test's; the broker is away and the daemon killed
+/// once while nobody knows the time; then the clock is set, and jumps once more; the device knows
+/// when it was polled.
+#[tokio::test]
+async fn a_board_that_starts_in_1970_sends_every_reading_with_its_right_time() {
+    let mut world = World::new("50ms");
+    world.broker.stop();
+    world.set_clock("@1970-01-01 00:10:00");
+    let daemon = world.start_under_a_clock();
+    world.pass(40).await;
+    daemon.kill();
+    let daemon = world.start_under_a_clock();
+    world.pass(40).await;
+    assert!(world.log().contains("FG-K01"), "{}", world.log());
+    world.set_clock("+0");
+    let before_set = i64::from(world.polls()) - 1;
+    world.pass(60).await;
+    world.set_clock("-30y");
+    world.pass(40).await;
+    // The daemon stands still until somebody listens, so that nothing passes unseen.
+    signal(&daemon, "-STOP");
+    world.broker.resume();
+    let mut inbox = subscribe(world.broker.port).await;
+    signal(&daemon, "-CONT");
+    let mut received = Received::default();
+    let so_far = i64::from(world.polls());
+    let all = |r: &Received| r.sequences_are_complete() && r.polls().last() > Some(&so_far);
+    receive(&mut inbox, &mut received, all).await;
+    let polls = received.polls();
+    // 200 ms of commit time at 20 polls a second for the one kill.
+    let lost: i64 = polls.windows(2).map(|pair| pair[1] - pair[0] - 1).sum();
+    assert!(polls[0] == 0 && (0..=6).contains(&lost), "{polls:?}");
+    let answered = world.device.1.lock().unwrap().clone();
+    for payload in received.batches.values() {
+        let batch = batch::decode(payload).unwrap();
+        batch.rows(|row| {
+            if batch.name(row.series).1 != "polls" {
+                return;
+            }
+            let Some(RowValue::Decimal(n)) = row.value else { return };
+            let late = row.at.0 - answered[n.digits as usize];
+            assert!((-50..2000).contains(&late), "poll {} is {late} ms off", n.digits);
+            let ck = if n.digits <= before_set { 2 } else { batch.header.clock };
+            assert!(batch.header.clock == ck && ck > 0, "poll {}: ck {ck}", n.digits);
+        });
+    }
+    assert!(world.log().contains("FG-K03"), "1996 was believed: {}", world.log());
 }
 
 #[test]

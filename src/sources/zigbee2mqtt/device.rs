@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::definition::{Feature, Kind};
 use super::last_seen::last_seen;
+use crate::clock::counts_from_boot;
 use crate::reading::{
     Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, TooManyPoints, UnixMillis,
     Value,
@@ -80,7 +81,8 @@ impl Device {
         now: UnixMillis,
         names: &Points,
     ) -> Result<Option<Group>, TooManyPoints> {
-        let seen = last_seen(state).filter(|seen| *seen <= now);
+        // Without the time of the bridge, or our own, nothing is known about how old this is.
+        let seen = last_seen(state).filter(|seen| *seen <= now && !counts_from_boot(*seen));
         let old_ms = i64::try_from(OLD_AFTER.as_millis()).unwrap_or(i64::MAX);
         let old = retain || seen.is_some_and(|seen| now.0 - seen.0 > old_ms);
         let quality = if old { Quality::Uncertain } else { Quality::Good };
