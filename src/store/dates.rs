@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Result, params};
 
 use crate::batch::Timing;
-use crate::clock::State;
+use crate::clock::{self, State};
 use crate::limits;
-use crate::reading::UnixMillis;
+use crate::reading::{Group, Quality, Sample, UnixMillis};
 use crate::store::lane::Lane;
 use crate::store::schema::{count, int};
 use crate::store::{batches, damaged};
@@ -273,6 +273,15 @@ impl Dates {
     fn is_waiting(&mut self, now: UnixMillis) -> bool {
         let asked = *self.asked.get_or_insert(now);
         u128::from(now.0.abs_diff(asked.0)) < limits::CLOCK_SET_GRACE.as_millis()
+    }
+}
+
+/// Marks readings of another store whose times count from a boot: it was this one if that store was
+/// lost since, and nothing tells. They get this boot's date, and everyone is warned.
+pub(super) fn doubt(group: &mut Group) {
+    if clock::counts_from_boot(group.at) {
+        let good = |sample: &&mut Sample| sample.mark() == 0;
+        group.samples.iter_mut().filter(good).for_each(|s| s.quality = Quality::ClockUnsynced);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::events::{Events, buffer};
 use crate::limits;
 use crate::reading::Points;
+use crate::store::dates;
 use crate::store::disk::{Around, Disk, Outcome, Work};
 use crate::store::file::{self, Lock};
 use crate::store::intake::{Call, Request, Stop};
@@ -356,6 +357,7 @@ impl Writer {
             }
         }
         if let Some(haul) = &mut self.work.salvaged {
+            haul.groups.iter_mut().for_each(dates::doubt);
             self.work.groups.extend(haul.groups.drain(..));
         }
         let before = disk.ordinal;

@@ -45,7 +45,7 @@ impl Service for Counting {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 /// Serves the device on a thread of its own until the test process ends.
@@ -389,7 +389,7 @@ async fn a_board_that_starts_in_1970_sends_every_reading_with_its_right_time() {
                 return;
             }
             let Some(RowValue::Decimal(n)) = row.value else { return };
-            let late = row.at.0 - answered[n.digits as usize];
+            let late = row.at.0 - answered[usize::try_from(n.digits).unwrap()];
             assert!((-50..2000).contains(&late), "poll {} is {late} ms off", n.digits);
             let ck = if n.digits <= before_set { 2 } else { batch.header.clock };
             assert!(batch.header.clock == ck && ck > 0, "poll {}: ck {ck}", n.digits);

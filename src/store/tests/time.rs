@@ -200,6 +200,16 @@ fn damaged_rows_about_time_cost_a_date_and_no_reading() {
     thread.close();
 }
 
+#[test]
+fn undated_readings_of_another_store_are_marked_and_dated_ones_are_not() {
+    let bench = Bench::unset();
+    let mut undated = bench.read(1);
+    let mut dated = bench.group(Stream::Data, &[2]);
+    dates::doubt(&mut undated);
+    dates::doubt(&mut dated);
+    assert_eq!((undated.samples[0].mark(), dated.samples[0].mark()), (18, 0));
+}
+
 /// Goal: whatever the order of readings, commits, seals, restarts, reboots, syncs and jumps, no
 /// committed reading is lost or reordered, bytes that were handed out never change, and every
 /// reading of a boot whose clock was set before it was handed out is within 50 ms of the truth.
