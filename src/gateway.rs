@@ -62,9 +62,15 @@ impl Gateway {
         let events = Events::default();
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
-        let (store, thread) =
-            Store::open(config.store, Arc::clone(&points), Arc::clone(&clock), events.clone())
-                .map_err(|e| Fatal::new(e.exit(), e.to_string()))?;
+        let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
+        let (store, thread) = Store::open_for(
+            names,
+            config.store,
+            Arc::clone(&points),
+            Arc::clone(&clock),
+            events.clone(),
+        )
+        .map_err(|e| Fatal::new(e.exit(), e.to_string()))?;
 
         let (groups, inbox) = mpsc::channel(limits::GROUPS_QUEUED_MAX);
         let filter = Filter::new(&config.deadbands, Arc::clone(&points));
@@ -73,9 +79,9 @@ impl Gateway {
 
         let stop_uplinks = CancellationToken::new();
         let mut uplinks = JoinSet::new();
-        for settings in config.uplinks {
+        for (settings, place) in config.uplinks.into_iter().zip(0..) {
             let (points, clock) = (Arc::clone(&points), Arc::clone(&clock));
-            let uplink = Uplink::new(settings, store.clone(), points, clock, events.clone());
+            let uplink = Uplink::new(settings, store.share(place), points, clock, events.clone());
             uplinks.spawn(uplink.run(stop_uplinks.clone()));
         }
 

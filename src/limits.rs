@@ -176,6 +176,9 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
 // The uplink.
 
+/// Uplinks of a gateway: each holds a window in memory.
+pub const UPLINKS_MAX: usize = 8;
+
 /// Batches sent and not yet acknowledged. 16 batches of 64 KiB keep a 300 ms satellite link of
 /// 10 Mbit/s busy; the memory of the window is at most 16 times the batch limit.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 16;

@@ -13,7 +13,7 @@ use crate::config;
 use crate::error::{Exit, Fatal};
 use crate::reading::Stream;
 use crate::store::settings::Settings;
-use crate::store::{self, OpenError, Shelf, Status};
+use crate::store::{self, OpenError, Shelf, Status, UplinkStatus};
 
 /// The buffer's own commands.
 #[derive(Debug, Subcommand)]
@@ -145,7 +145,44 @@ fn as_text(path: &Path, status: &Status) -> String {
             salvage.missing,
         ));
     }
+    text + &uplinks_as_text(status)
+}
+
+/// What each of several uplinks has not got yet.
+fn uplinks_as_text(status: &Status) -> String {
+    let mut text = String::new();
+    for uplink in &status.uplinks {
+        for (shelf, backlog) in Shelf::ALL.iter().zip(uplink.shelves) {
+            if backlog.batches > 0 || *shelf == Shelf::Data {
+                let oldest = backlog.oldest.map_or("-".to_owned(), text::rfc3339);
+                text.push_str(&format!(
+                    "\nuplink   {}: {} batches of {} wait, from {}; oldest {oldest}",
+                    uplink.name,
+                    backlog.batches,
+                    shelf.name(),
+                    backlog.lo,
+                ));
+            }
+        }
+    }
     text
+}
+
+fn uplinks_as_json(status: &Status) -> serde_json::Value {
+    let one = |uplink: &UplinkStatus| {
+        let shelves: serde_json::Map<_, _> = Shelf::ALL
+            .iter()
+            .zip(uplink.shelves)
+            .map(|(shelf, it)| {
+                let value = json!({
+                    "lo": it.lo, "batches": it.batches, "oldest": it.oldest.map(text::rfc3339),
+                });
+                (shelf.name().to_owned(), value)
+            })
+            .collect();
+        (uplink.name.to_string(), serde_json::Value::Object(shelves))
+    };
+    serde_json::Value::Object(status.uplinks.iter().map(one).collect())
 }
 
 fn as_json(path: &Path, status: &Status) -> String {
@@ -167,6 +204,7 @@ fn as_json(path: &Path, status: &Status) -> String {
     json!({
         "path": path, "epoch": status.epoch, "disk_bytes": status.disk_bytes,
         "streams": shelves(false), "salvaged": shelves(true), "salvages": salvages,
+        "uplinks": uplinks_as_json(status),
     })
     .to_string()
 }

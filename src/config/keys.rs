@@ -307,6 +307,7 @@ pub const UPLINK: Keys = &[
         "60s",
         "longest silence towards the broker",
     ),
+    must("client_id", Text, "MQTT client identifier; default: gateway.name"),
     must("batch", Table(BATCH), "when and how batches are sealed"),
     or(
         "ack",

@@ -71,7 +71,7 @@ pub struct Config {
     pub deadbands: Vec<Deadband>,
     /// Where readings are kept.
     pub store: store::settings::Settings,
-    /// Where they go; none or one in this version.
+    /// Where they go, all of them to each.
     pub uplinks: Vec<Uplink>,
     /// Short hash of everything in force, eight hexadecimal digits; references to secrets are part
     /// of it, secrets are not.
@@ -149,14 +149,14 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
 
     let document = merge::merge(&files, &findings);
     let resolver = Resolver::new(&document, &templates, &findings);
-    let receiver = resolver.uplinks(&document);
-    let store = store_settings(&document, &findings, receiver.as_ref().map(|it| it.seal));
+    let receivers = resolver.uplinks(&document);
+    let store = store_settings(&document, &findings, seal_for_all(&receivers));
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);
     let (gateway, deadbands) = (resolver.gateway, resolver.deadbands);
     let (warnings, settings) = findings.finish()?;
-    let uplinks = receiver.map(|receiver| Uplink {
+    let uplinks = receivers.into_iter().map(|receiver| Uplink {
         name: receiver.name,
         gateway: Arc::clone(&gateway.name),
         config_hash: Arc::clone(&hash),
@@ -170,7 +170,7 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
         config_hash: Arc::clone(&hash),
         ..store
     };
-    let uplinks = uplinks.into_iter().collect();
+    let uplinks = uplinks.collect();
     Ok(Config { gateway, sources, deadbands, store, uplinks, hash, warnings, settings })
 }
 
@@ -194,6 +194,17 @@ fn store_settings(
         gateway: "".into(),
         config_hash: "".into(),
     }
+}
+
+/// A batch is sealed once, so each bound is the narrowest that an uplink has.
+fn seal_for_all(receivers: &[network::Receiver]) -> Option<store::settings::Seal> {
+    let seals = receivers.iter().map(|receiver| receiver.seal);
+    seals.reduce(|all, one| store::settings::Seal {
+        age_max: all.age_max.min(one.age_max),
+        readings_max: all.readings_max.min(one.readings_max),
+        bytes_max: all.bytes_max.min(one.bytes_max),
+        coding: all.coding,
+    })
 }
 
 /// How batches are sealed when there is no uplink to seal them for.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::batch::Coding;
 use crate::events::config as codes;
+use crate::limits;
 use crate::mqtt::preset::{self, MQTT};
 use crate::mqtt::{Broker, Layout, Login, Preset, Tls, User, Version};
 use crate::sources::coap::settings::{Client, Format, Listener, Mode};
@@ -201,20 +202,9 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Resolves the uplinks: this version has one.
-    pub fn uplinks(&self, document: &Document<'a>) -> Option<Receiver> {
-        for second in document.uplinks.iter().skip(1) {
-            self.findings.fault(
-                Fault::at(
-                    &codes::LATER,
-                    second.place,
-                    format!("uplink {} is a second one", second.name),
-                    "this version sends to one receiver",
-                )
-                .hint("remove one of the uplinks"),
-            );
-        }
-        let Some(named) = document.uplinks.first() else {
+    /// Resolves the uplinks; all of them get the same batches.
+    pub fn uplinks(&self, document: &Document<'a>) -> Vec<Receiver> {
+        if document.uplinks.is_empty() {
             self.findings.warning(
                 Fault::of_file(
                     &codes::NO_UPLINK,
@@ -224,8 +214,45 @@ impl<'a> Resolver<'a> {
                 )
                 .hint("[uplink.cloud] with url = \"mqtt://HOST\""),
             );
-            return None;
+        }
+        for beyond in document.uplinks.iter().skip(limits::UPLINKS_MAX) {
+            let found = format!("uplink {} is one too many", beyond.name);
+            let why = format!("a gateway has at most {}", limits::UPLINKS_MAX);
+            self.findings.fault(Fault::at(&codes::BAD_VALUE, beyond.place, found, why));
+        }
+        let mut receivers: Vec<Receiver> = Vec::new();
+        for named in document.uplinks.iter().take(limits::UPLINKS_MAX) {
+            let Some(receiver) = self.uplink(named) else { continue };
+            for other in &receivers {
+                self.compare(named.place, &receiver, other);
+            }
+            receivers.push(receiver);
+        }
+        receivers
+    }
+
+    /// Two uplinks must not throw each other out, and a batch is sealed once for both.
+    fn compare(&self, place: Place<'a>, receiver: &Receiver, other: &Receiver) {
+        let of = |receiver: &Receiver| {
+            let Broker { host, port, client_id, .. } = &receiver.broker;
+            (host.clone(), *port, client_id.clone())
         };
+        if of(receiver) == of(other) {
+            let found = format!("uplink {} logs in as uplink {} does", receiver.name, other.name);
+            let why = "a broker throws out the older of two clients with one identifier";
+            let hint = format!("client_id = \"{}-{}\"", self.gateway.name, receiver.name);
+            self.findings.fault(Fault::at(&codes::EXCLUSIVE, place, found, why).hint(hint));
+        }
+        if receiver.seal.coding != other.seal.coding {
+            let found =
+                format!("uplinks {} and {} compress differently", other.name, receiver.name);
+            let why = "a batch is sealed once, for all uplinks";
+            let hint = "the same batch.compress for every uplink";
+            self.findings.fault(Fault::at(&codes::EXCLUSIVE, place, found, why).hint(hint));
+        }
+    }
+
+    fn uplink(&self, named: &Named<'a>) -> Option<Receiver> {
         let path = Where::table(&format!("uplink.{}", key_as_written(named.name)));
         let table = Table::new(self.findings, path, keys::UPLINK, named.layer, None);
         let preset = preset(&table);
@@ -252,7 +279,8 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         };
-        let client_id = self.gateway.name.to_string();
+        let client_id =
+            table.text("client_id").map_or(&*self.gateway.name, |at| at.value).to_owned();
         let about = About { preset, client_id, keep_alive };
         let broker = broker(&table, broker_url, about);
         Check { table: &table, url: url.place, broker: &broker }.run();

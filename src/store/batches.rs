@@ -146,6 +146,16 @@ pub(super) fn oldest(conn: &Connection, shelf: Shelf) -> Result<Option<(u64, Uni
     Ok(brief_after(conn, shelf, 0)?.map(|batch| (batch.seq, batch.sealed_at)))
 }
 
+/// As [`oldest`], of those from `first` on.
+pub(super) fn oldest_from(
+    conn: &Connection,
+    shelf: Shelf,
+    first: u64,
+) -> Result<Option<(u64, UnixMillis)>> {
+    let batch = brief_after(conn, shelf, first.saturating_sub(1))?;
+    Ok(batch.map(|batch| (batch.seq, batch.sealed_at)))
+}
+
 fn brief_after(conn: &Connection, shelf: Shelf, after: u64) -> Result<Option<Brief>> {
     conn.prepare_cached(
         "SELECT id, n, length(payload), sealed_ms FROM batch WHERE id > ?1 AND id < ?2
@@ -162,14 +172,12 @@ fn brief_after(conn: &Connection, shelf: Shelf, after: u64) -> Result<Option<Bri
     .optional()
 }
 
-/// Frees a batch. One that is not there was dropped before or freed already: nothing happens.
-pub(super) fn free(conn: &Connection, lane: &mut Lane, seq: u64) -> Result<()> {
-    let batch = match seq.checked_sub(1) {
-        Some(before) => brief_after(conn, lane.shelf, before)?.filter(|batch| batch.seq == seq),
-        None => None,
-    };
-    if let Some(batch) = batch {
+/// Frees batches `first` to `last`. What is not there was dropped before or freed already: nothing happens.
+pub(super) fn free(conn: &Connection, lane: &mut Lane, first: u64, last: u64) -> Result<()> {
+    let mut after = first.saturating_sub(1);
+    while let Some(batch) = brief_after(conn, lane.shelf, after)?.filter(|b| b.seq <= last) {
         delete(conn, lane, &batch)?;
+        after = batch.seq;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! with the file, or fails and the whole value is thrown away: nothing here is ever repaired after
 //! an error, it is read anew from the file.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use rusqlite::{Connection, Result};
 
 use crate::batch::{Assembly, Body, Envelope, Timing, chunk};
 use crate::clock::Clock;
+use crate::ranges::Ranges;
 use crate::reading::{Group, Points, Stream, UnixMillis};
 use crate::store::age::Age;
 use crate::store::batches::{self, Dropped, Sealed};
@@ -18,7 +19,9 @@ use crate::store::lane::Lane;
 use crate::store::salvage::{self, Haul, Progress};
 use crate::store::series::Series;
 use crate::store::settings::Settings;
+use crate::store::shares::Shares;
 use crate::store::slots::Slots;
+use crate::store::status::UplinkStatus;
 use crate::store::{Batch, Shelf, schema};
 
 /// See the file's head.
@@ -30,12 +33,16 @@ pub(super) struct Disk {
     pub(super) lanes: [Lane; Shelf::COUNT],
     slots: Slots,
     series: Series,
+    shares: Shares,
     dates: Dates,
     age: Age,
     /// Chunks and slots that were set aside when the file was opened.
     pub(super) damaged: u64,
     age_checked: Option<Instant>,
 }
+
+/// What uplinks have acknowledged, by their place in the configuration.
+pub(super) type Acknowledged = BTreeMap<(u8, Shelf), Ranges>;
 
 /// What a transaction is to write.
 #[derive(Default)]
@@ -47,7 +54,7 @@ pub(super) struct Work {
     /// What came back from a damaged store.
     pub(super) salvaged: Option<Box<Haul>>,
     /// Batches that were acknowledged.
-    pub(super) acknowledged: BTreeSet<(Shelf, u64)>,
+    pub(super) acknowledged: Acknowledged,
 }
 
 /// The world around a transaction.
@@ -108,11 +115,17 @@ impl Disk {
     }
 
     /// Reads the state of a store and gathers what was committed and not sealed.
-    pub(super) fn load(conn: Connection, points: &Points, clock: &dyn Clock) -> Result<Self> {
+    pub(super) fn load(
+        conn: Connection,
+        uplinks: &[Arc<str>],
+        points: &Points,
+        clock: &dyn Clock,
+    ) -> Result<Self> {
         schema::prepare(&conn)?;
         let epoch = schema::epoch(&conn, schema::VERSION)?;
         let mut lanes = Lane::load(&conn, epoch, schema::VERSION)?;
         let series = Series::load(&conn, epoch)?;
+        let shares = Shares::load(&conn, epoch, uplinks)?;
         let dates = Dates::load(&conn, &clock.state())?;
         if dates.was_set() {
             clock.was_set();
@@ -129,7 +142,19 @@ impl Disk {
         let ordinal = lanes.iter().map(Lane::ordinal).fold(found.ordinal, u64::max);
         let damaged = found.damaged;
         let age_checked = None;
-        Ok(Self { conn, epoch, ordinal, lanes, slots, series, dates, age, damaged, age_checked })
+        Ok(Self {
+            conn,
+            epoch,
+            ordinal,
+            lanes,
+            slots,
+            series,
+            shares,
+            dates,
+            age,
+            damaged,
+            age_checked,
+        })
     }
 
     /// Does all of `work` in one transaction, seals what is due, and applies the quotas.
@@ -148,9 +173,7 @@ impl Disk {
         let mut outcome = Outcome::default();
         self.ordinal += 1;
         self.follow_clock(around, &mut outcome)?;
-        for (shelf, seq) in &work.acknowledged {
-            batches::free(&self.conn, &mut self.lanes[*shelf as usize], *seq)?;
-        }
+        self.shares.take(&self.conn, &mut self.lanes, &work.acknowledged)?;
         for (lane, dropped) in self.lanes.iter_mut().zip(work.dropped) {
             if dropped > 0 {
                 lane.dropped += dropped;
@@ -170,6 +193,7 @@ impl Disk {
         for lane in &mut self.lanes {
             lane.save(&self.conn, self.ordinal)?;
         }
+        self.shares.save(&self.conn, self.epoch, &self.lanes)?;
         Ok(outcome)
     }
 
@@ -369,14 +393,19 @@ impl Disk {
     /// can be corrected are, and those that may soon be are left out for a while.
     pub(super) fn next(
         &mut self,
-        shelf: Shelf,
+        (uplink, shelf): (u8, Shelf),
         after: u64,
         most: usize,
-        acknowledged: &BTreeSet<(Shelf, u64)>,
+        acknowledged: &Acknowledged,
         clock: &dyn Clock,
     ) -> Result<Next> {
+        let after = self.shares.past(uplink, shelf, after);
         let upto = self.release(shelf, after, most, clock)?;
-        let skip = |seq| seq >= upto || acknowledged.contains(&(shelf, seq));
+        let fresh = acknowledged.get(&(uplink, shelf));
+        let skip = |seq| {
+            let has = fresh.is_some_and(|seqs| seqs.contains(seq));
+            seq >= upto || has || self.shares.has(uplink, shelf, seq)
+        };
         let found = batches::read(&self.conn, shelf, after, most, skip)?;
         if !found.damaged.is_empty() {
             self.run("BEGIN IMMEDIATE")?;
@@ -404,6 +433,12 @@ impl Disk {
         self.lanes[shelf as usize].save(&self.conn, self.ordinal)?;
         self.run("COMMIT")?;
         Ok(held.map_or(u64::MAX, batches::seq))
+    }
+
+    /// Says what each of several uplinks has not got yet. A failure to look shows up at the next
+    /// commit.
+    pub(super) fn uplinks(&self) -> Vec<UplinkStatus> {
+        self.shares.status(&self.conn, &self.lanes).unwrap_or_default()
     }
 
     /// Returns the lowest sequence number held and when it was sealed.

@@ -44,7 +44,7 @@ struct Inner {
 /// Something that the thread answers.
 pub(super) enum Request {
     Next {
-        shelf: Shelf,
+        from: (u8, Shelf),
         after: u64,
         count: usize,
         reply: oneshot::Sender<NextReply>,
@@ -118,11 +118,12 @@ impl Intake {
         }
     }
 
-    /// Takes an acknowledgement.
-    pub(super) fn acknowledge(&self, shelf: Shelf, seq: u64) {
+    /// Takes an acknowledgement of batches `first` to `last`.
+    pub(super) fn acknowledge(&self, from: (u8, Shelf), first: u64, last: u64) {
         let mut inner = self.lock();
-        if inner.waiting.acknowledged.len() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
-            inner.waiting.acknowledged.insert((shelf, seq));
+        let seqs = inner.waiting.acknowledged.entry(from).or_default();
+        if seqs.spans() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
+            seqs.insert(first, last);
         }
     }
 
@@ -203,8 +204,11 @@ impl Intake {
     /// Moves the acknowledgements that wait into `work`.
     pub(super) fn take_acknowledged(&self, work: &mut Work) {
         let mut inner = self.lock();
-        if work.acknowledged.len() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
-            work.acknowledged.append(&mut inner.waiting.acknowledged);
+        for (from, seqs) in std::mem::take(&mut inner.waiting.acknowledged) {
+            let known = work.acknowledged.entry(from).or_default();
+            known.extend(&seqs);
+            // What is forgotten is sent once more.
+            known.truncate(limits::ACKNOWLEDGED_UNCOMMITTED_MAX);
         }
     }
 

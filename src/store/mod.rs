@@ -39,6 +39,7 @@ mod salvage;
 mod schema;
 mod series;
 pub mod settings;
+mod shares;
 mod shelf;
 mod slots;
 mod status;
@@ -65,7 +66,7 @@ pub use batches::footprint;
 pub use examine::{Exported, Findings, check, export, is_salvaged};
 pub use salvage::Progress;
 pub use shelf::Shelf;
-pub use status::{Health, Status, StreamStatus, inspect};
+pub use status::{Backlog, Health, Status, StreamStatus, UplinkStatus, inspect};
 pub use trouble::{OpenError, StoreError, Trouble};
 
 /// The store as everyone else sees it; cheap to clone. The thread behind it is [`StoreThread`].
@@ -80,6 +81,13 @@ struct Shared {
     sealed: watch::Sender<u64>,
     #[cfg(test)]
     faults: tests::Faults,
+}
+
+/// One uplink's door to the store; cheap to clone.
+#[derive(Clone)]
+pub struct Share {
+    store: Store,
+    uplink: u8,
 }
 
 /// The thread. Dropping it closes the store as [`StoreThread::close`] does.
@@ -144,6 +152,22 @@ impl Store {
         clock: Arc<dyn Clock>,
         events: Events,
     ) -> Result<(Self, StoreThread), OpenError> {
+        Self::open_for(Vec::new(), settings, points, clock, events)
+    }
+
+    /// As [`Store::open`], for several uplinks of these names: each takes its batches through its own
+    /// [`Store::share`], and a batch is freed when the last has acknowledged it. What an uplink has
+    /// is known by its name; one that is new gets all that is held, one that is gone is forgotten.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_for(
+        uplinks: Vec<Arc<str>>,
+        settings: Settings,
+        points: Arc<Points>,
+        clock: Arc<dyn Clock>,
+        events: Events,
+    ) -> Result<(Self, StoreThread), OpenError> {
         let shared = Arc::new(Shared {
             intake: Intake::default(),
             status: Mutex::default(),
@@ -152,7 +176,7 @@ impl Store {
             faults: tests::Faults::default(),
         });
         let path = settings.path.clone();
-        let writer = Writer::open(Arc::clone(&shared), settings, points, clock, events)?;
+        let writer = Writer::open(Arc::clone(&shared), settings, uplinks, points, clock, events)?;
         let ended = Ended(Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("store".into());
         let run = move || {
@@ -188,16 +212,19 @@ impl Store {
         after: u64,
         count: usize,
     ) -> Result<Vec<Batch>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let shelf = shelf.into();
-        self.0.intake.request(Request::Next { shelf, after, count, reply })?;
-        answer.await.unwrap_or(Err(StoreError::Ended))
+        self.share(0).next(shelf.into(), after, count).await
     }
 
     /// Frees a batch that its receiver has, with the next commit. A batch that is not there any more
     /// (freed before, or dropped while it was on its way) is no error.
     pub fn acknowledge(&self, shelf: impl Into<Shelf>, seq: u64) {
-        self.0.intake.acknowledge(shelf.into(), seq);
+        self.share(0).acknowledge(shelf.into(), seq, seq);
+    }
+
+    /// Returns the door of the uplink that stands at this place among the names.
+    #[must_use]
+    pub fn share(&self, uplink: u8) -> Share {
+        Share { store: self.clone(), uplink }
     }
 
     /// Commits now, and with `seal` also seals whatever is open.
@@ -215,6 +242,48 @@ impl Store {
     pub fn status(&self) -> Status {
         let shown = self.0.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Status { uncommitted: self.0.intake.readings(), ..shown }
+    }
+}
+
+impl Share {
+    /// Returns the store itself.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// As [`Store::next`], without what this uplink has.
+    ///
+    /// # Errors
+    /// As [`Store::next`].
+    pub async fn next(
+        &self,
+        shelf: Shelf,
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let from = (self.uplink, shelf);
+        self.store.0.intake.request(Request::Next { from, after, count, reply })?;
+        answer.await.unwrap_or(Err(StoreError::Ended))
+    }
+
+    /// Notes with the next commit that this uplink has batches `first` to `last`; what all uplinks
+    /// have is freed. What is not there any more is no error.
+    pub fn acknowledge(&self, shelf: Shelf, first: u64, last: u64) {
+        self.store.0.intake.acknowledge((self.uplink, shelf), first, last);
+    }
+
+    /// Returns what this uplink has not got of a shelf, after the last commit.
+    #[must_use]
+    pub fn backlog(&self, status: &Status, shelf: Shelf) -> Backlog {
+        match status.uplinks.get(usize::from(self.uplink)) {
+            Some(uplink) => uplink.shelves[shelf as usize],
+            None => {
+                let StreamStatus { lo, batches, oldest, .. } = *status.shelf(shelf);
+                Backlog { lo, batches, oldest }
+            }
+        }
     }
 }
 

@@ -75,6 +75,12 @@ CREATE TABLE salvage (
   slots_taken INTEGER NOT NULL,
   done INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE uplink (
+  name TEXT NOT NULL,
+  shelf INTEGER NOT NULL,
+  had BLOB NOT NULL,
+  PRIMARY KEY (name, shelf)
+) WITHOUT ROWID;
 CREATE TABLE boot (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL,
@@ -114,6 +120,12 @@ fn to_2(conn: &Connection) -> Result<()> {
            uncertain INTEGER NOT NULL,
            slots_taken INTEGER NOT NULL,
            done INTEGER NOT NULL
+         ) WITHOUT ROWID;
+         CREATE TABLE uplink (
+           name TEXT NOT NULL,
+           shelf INTEGER NOT NULL,
+           had BLOB NOT NULL,
+           PRIMARY KEY (name, shelf)
          ) WITHOUT ROWID;
          CREATE TABLE boot (
            id INTEGER PRIMARY KEY,

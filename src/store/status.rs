@@ -1,11 +1,14 @@
 //! What the store tells about itself, from inside the daemon and from outside.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, Result};
 
+use crate::ranges::Ranges;
 use crate::reading::{Stream, UnixMillis};
 use crate::store::schema::{self, Kind};
+use crate::store::shares::Shares;
 use crate::store::trouble::{OpenError, Trouble};
 use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage};
 
@@ -18,6 +21,8 @@ pub struct Status {
     pub streams: [StreamStatus; Stream::ALL.len()],
     /// What was salvaged from damaged stores and waits, in the order of [`Stream::ALL`].
     pub salvaged: [StreamStatus; Stream::ALL.len()],
+    /// What each uplink has not got yet, when there are several; else the shelves say it.
+    pub uplinks: Vec<UplinkStatus>,
     /// Readings that were appended and are not on disk yet; 0 when seen from outside.
     pub uncommitted: u64,
     /// Bytes of the database file and its log, when it was last looked at: at the last commit.
@@ -53,6 +58,26 @@ pub struct StreamStatus {
     pub oldest: Option<UnixMillis>,
 }
 
+/// One uplink's part of a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkStatus {
+    /// As the configuration names it.
+    pub name: Arc<str>,
+    /// In the order of [`Shelf::ALL`].
+    pub shelves: [Backlog; Shelf::COUNT],
+}
+
+/// What an uplink has not got yet of one shelf.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Lowest sequence number that it has not got; the next one to be sealed when it has all.
+    pub lo: u64,
+    /// Batches.
+    pub batches: u64,
+    /// When the oldest of them was sealed.
+    pub oldest: Option<UnixMillis>,
+}
+
 /// Whether the store does its work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Health {
@@ -83,6 +108,30 @@ impl Status {
         let salvaged = lane.shelf.is_salvaged();
         let of = if salvaged { &mut self.salvaged } else { &mut self.streams };
         of[lane.shelf.stream() as usize] = StreamStatus::of(lane, oldest);
+    }
+}
+
+impl UplinkStatus {
+    pub(super) fn of(name: Arc<str>) -> Self {
+        Self { name, shelves: [Backlog::default(); Shelf::COUNT] }
+    }
+
+    /// Looks what it has not got of one shelf.
+    pub(super) fn look(&mut self, conn: &Connection, lane: &Lane, had: &Ranges) -> Result<()> {
+        let newest = lane.seq_next.saturating_sub(1);
+        let held = batches::oldest(conn, lane.shelf)?.map_or(lane.seq_next, |(seq, _)| seq);
+        let missing = had.gap(held, newest).map(|(first, _)| first);
+        let oldest = match missing {
+            Some(first) => batches::oldest_from(conn, lane.shelf, first)?,
+            None => None,
+        };
+        self.shelves[lane.shelf as usize] = Backlog {
+            lo: oldest.map_or(lane.seq_next, |(seq, _)| seq),
+            // Exact but for batches that were found damaged between these.
+            batches: missing.map_or(0, |first| newest - first + 1 - had.count(first, newest)),
+            oldest: oldest.map(|(_, at)| at),
+        };
+        Ok(())
     }
 }
 
@@ -142,9 +191,13 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
         // One transaction, so that the numbers belong together while the daemon goes on.
         conn.execute_batch("BEGIN")?;
         status.epoch = schema::epoch(conn, version)?;
-        for lane in Lane::load(conn, status.epoch, version)? {
+        let lanes = Lane::load(conn, status.epoch, version)?;
+        for lane in &lanes {
             let oldest = batches::oldest(conn, lane.shelf)?;
-            status.put(&lane, oldest);
+            status.put(lane, oldest);
+        }
+        if version >= 2 {
+            status.uplinks = Shares::load_all(conn, status.epoch)?.status(conn, &lanes)?;
         }
         status.salvages = salvage::progress(conn)?;
         conn.execute_batch("COMMIT")?;

@@ -2,6 +2,7 @@
 
 mod damage;
 mod layout;
+mod shares;
 mod time;
 mod wrecks;
 

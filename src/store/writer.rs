@@ -36,6 +36,8 @@ const DROPPING_OVER_AFTER: Duration = Duration::from_secs(600);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     settings: Settings,
+    /// Names of the uplinks that take batches.
+    uplinks: Vec<Arc<str>>,
     points: Arc<Points>,
     clock: Arc<dyn Clock>,
     events: Events,
@@ -69,6 +71,7 @@ impl Writer {
     pub(super) fn open(
         shared: Arc<Shared>,
         settings: Settings,
+        uplinks: Vec<Arc<str>>,
         points: Arc<Points>,
         clock: Arc<dyn Clock>,
         events: Events,
@@ -79,6 +82,7 @@ impl Writer {
         let mut writer = Self {
             shared,
             settings,
+            uplinks,
             points,
             clock,
             events,
@@ -168,7 +172,7 @@ impl Writer {
         if resync && !schema::checkpoint(&conn).map_err(refuse)? {
             return Err(OpenError::unusable(&path, Trouble::Busy));
         }
-        let disk = Disk::load(conn, &self.points, &*self.clock).map_err(refuse)?;
+        let disk = Disk::load(conn, &self.uplinks, &self.points, &*self.clock).map_err(refuse)?;
         if disk.epoch == self.lock.epoch() && disk.reached() < self.lock.reached() {
             self.log_lost = true;
             self.events.raise(buffer::log_lost(&path, "lacks commits, or it is an older copy"));
@@ -254,8 +258,8 @@ impl Writer {
         let mut came_back = false;
         for request in call.requests {
             match request {
-                Request::Next { shelf, after, count, reply } => {
-                    let _ = reply.send(self.next(shelf, after, count));
+                Request::Next { from, after, count, reply } => {
+                    let _ = reply.send(self.next(from, after, count));
                 }
                 Request::Salvaged(haul) => {
                     self.work.salvaged = Some(haul);
@@ -281,13 +285,18 @@ impl Writer {
         None
     }
 
-    fn next(&mut self, shelf: Shelf, after: u64, count: usize) -> Result<Vec<Batch>, StoreError> {
+    fn next(
+        &mut self,
+        from: (u8, Shelf),
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
         let Some(disk) = &mut self.disk else {
             let trouble = self.refused.map_or(Trouble::Odd, |refused| refused.trouble);
             return Err(StoreError::Refused(trouble));
         };
         let acknowledged = &self.work.acknowledged;
-        match disk.next(shelf, after, count, acknowledged, &*self.clock) {
+        match disk.next(from, after, count, acknowledged, &*self.clock) {
             Ok(next) => {
                 if next.damaged > 0 {
                     let notice = buffer::rows_damaged(&self.settings.path, "batches", next.damaged);
@@ -447,6 +456,7 @@ impl Writer {
             salvages: disk.salvages().unwrap_or_default(),
             disk_bytes: file::bytes(&self.settings.path),
             health: self.refused.map_or(Health::Good, |refused| Health::Refused(refused.trouble)),
+            uplinks: disk.uplinks(),
             ..Status::default()
         };
         for lane in &disk.lanes {

@@ -1,9 +1,9 @@
-//! The real outbox: the store.
+//! The real outbox: the store, or an uplink's share of it.
 
 use tokio::sync::watch;
 
 use super::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
-use crate::store::{Batch, Shelf, Store};
+use crate::store::{Batch, Share, Shelf, Store};
 
 impl From<Batch> for Sealed {
     fn from(batch: Batch) -> Self {
@@ -11,9 +11,9 @@ impl From<Batch> for Sealed {
     }
 }
 
-impl Outbox for Store {
+impl Outbox for Share {
     fn sealed(&self) -> watch::Receiver<u64> {
-        Self::sealed(self)
+        self.store().sealed()
     }
 
     async fn next(
@@ -29,21 +29,40 @@ impl Outbox for Store {
     }
 
     fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
-        for seq in first..=last {
-            Self::acknowledge(self, stream, seq);
-        }
+        Self::acknowledge(self, stream, first, last);
     }
 
     fn standing(&self) -> Standing {
-        let status = self.status();
-        let waiting = |stream| {
-            let stream = status.shelf(stream);
-            Waiting {
-                newest: stream.seq_next.saturating_sub(1),
-                lo: stream.lo,
-                oldest: stream.oldest,
-            }
+        let status = self.store().status();
+        let waiting = |shelf| {
+            let newest = status.shelf(shelf).seq_next.saturating_sub(1);
+            let backlog = self.backlog(&status, shelf);
+            Waiting { newest, lo: backlog.lo, oldest: backlog.oldest }
         };
         Standing { epoch: status.epoch, streams: Shelf::ALL.map(waiting) }
+    }
+}
+
+/// The only uplink's.
+impl Outbox for Store {
+    fn sealed(&self) -> watch::Receiver<u64> {
+        Self::sealed(self)
+    }
+
+    async fn next(
+        &self,
+        stream: Shelf,
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<Sealed>, Unreadable> {
+        Outbox::next(&self.share(0), stream, after, count).await
+    }
+
+    fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
+        self.share(0).acknowledge(stream, first, last);
+    }
+
+    fn standing(&self) -> Standing {
+        self.share(0).standing()
     }
 }

@@ -578,6 +578,68 @@ async fn a_second_client_of_the_same_name_is_told_as_a_likely_cause() {
     uplink.stop().await;
 }
 
+fn store_settings(folder: &Path) -> store::settings::Settings {
+    let seal = Seal {
+        age_max: Duration::from_secs(3600),
+        readings_max: 1000,
+        bytes_max: 100_000,
+        coding: Coding::Plain,
+    };
+    store::settings::Settings {
+        path: folder.join("buffer.db"),
+        keep: Duration::from_secs(86_400),
+        bytes_max: 1 << 30,
+        commit: Duration::from_secs(1),
+        seal,
+        gateway: "gw-1".into(),
+        config_hash: "c0ffee".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_dead_broker_keeps_its_batches_and_slows_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let alive = Mosquitto::start(folder.path(), STAY);
+    let mut dead = Mosquitto::start(folder.path(), STAY);
+    dead.stop();
+    let points = Arc::<Points>::default();
+    let point = points.intern(PointInfo::new("m", "t", "Cel")).unwrap();
+    let names = vec!["dead".into(), "alive".into()];
+    let clock = Arc::new(System);
+    let settings = store_settings(folder.path());
+    let events = Events::default();
+    let (kept, thread) =
+        Store::open_for(names, settings, Arc::clone(&points), clock.clone(), events).unwrap();
+    let stop = CancellationToken::new();
+    let mut tasks = Vec::new();
+    for (place, port) in [dead.port, alive.port].into_iter().enumerate() {
+        let settings = uplink_settings(broker(port, "gw-1"));
+        let share = kept.share(u8::try_from(place).unwrap());
+        let (points, clock) = (Arc::clone(&points), clock.clone());
+        let uplink = Uplink::new(settings, share, points, clock, Events::default());
+        tasks.push(tokio::spawn(uplink.run(stop.clone())));
+    }
+    let mut reader = subscriber(&broker(alive.port, "reader")).await;
+    for value in 1..=10 {
+        let samples = vec![Sample::good(Value::from_i64(value))];
+        let at = UnixMillis(1_800_000_000_000 + value);
+        kept.append(Group { stream: Stream::Data, at, points: [point].into(), samples });
+        kept.flush(true).await.unwrap();
+        let batch = decode(&message(&mut reader, "data").await.payload).unwrap();
+        assert_eq!(batch.header.sequence, u64::try_from(value).unwrap());
+    }
+    let waits = |place: usize| kept.status().uplinks[place].shelves[0].batches;
+    until("the living has all", || waits(1) == 0).await;
+    assert_eq!((waits(0), kept.status().stream(Stream::Data).batches), (10, 10));
+    dead.resume();
+    until("the other has all", || kept.status().stream(Stream::Data).batches == 0).await;
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    thread.close();
+}
+
 #[tokio::test]
 async fn a_session_that_is_not_clean_gets_what_came_while_it_was_away() {
     let folder = tempfile::tempdir().unwrap();
@@ -602,21 +664,7 @@ async fn what_the_store_holds_reaches_a_broker_that_is_killed_and_an_uplink_that
     let points = Arc::<Points>::default();
     let point = points.intern(PointInfo::new("m", "t", "Cel")).unwrap();
     let list: Arc<[PointId]> = Arc::new([point]);
-    let seal = Seal {
-        age_max: Duration::from_secs(3600),
-        readings_max: 1000,
-        bytes_max: 100_000,
-        coding: Coding::Plain,
-    };
-    let settings = store::settings::Settings {
-        path: folder.path().join("buffer.db"),
-        keep: Duration::from_secs(86_400),
-        bytes_max: 1 << 30,
-        commit: Duration::from_secs(1),
-        seal,
-        gateway: "gw-1".into(),
-        config_hash: "c0ffee".into(),
-    };
+    let settings = store_settings(folder.path());
     let clock = Arc::new(System);
     let (kept, thread) =
         Store::open(settings, Arc::clone(&points), clock.clone(), Events::default()).unwrap();
