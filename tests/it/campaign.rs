@@ -22,8 +22,8 @@ use crate::store;
 
 /// Kills of the gateway in the ordinary run.
 const KILLS: u32 = 300;
-/// The other processes die at every so many kills of the gateway.
-const RECEIVER_DIES_EVERY: u32 = 7;
+/// Kills of the gateway where everything else dies too.
+const KILLS_OF_ALL: u32 = 40;
 /// Polls that a kill may cost: those not committed within 100 ms at 100 a second, and then some for
 /// a machine that does other things.
 const POLLS_A_KILL_MAX: usize = 60;
@@ -164,7 +164,8 @@ ack   = "{ack}"
 
     /// Waits until all of `committed` stands in the tables.
     async fn until_stored(&self, committed: &BTreeSet<usize>) -> Vec<usize> {
-        let end = Instant::now() + Duration::from_secs(60);
+        // A batch that a dead broker took along is sent again after a minute or two.
+        let end = Instant::now() + Duration::from_secs(240);
         loop {
             let stored = self.stored().await;
             let missing = committed.iter().filter(|n| stored.binary_search(n).is_err()).count();
@@ -187,30 +188,43 @@ fn each_once(stored: &[usize]) {
     assert_eq!(doubled, None, "a reading stands twice in the tables");
 }
 
-/// Goal: whatever dies, and at whatever moment, what was committed stands in the tables once. Method:
-/// the gateway is killed some hundred times, the receiver now and then with it; after each kill the
-/// buffer's committed readings are noted from a copy, the tables hold none twice, and every tenth
-/// time, and at the end, all that was ever committed has to be in them. What is missing of the
-/// device's own count is what was not committed, and that little.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hundreds_of_kills_lose_nothing_committed_and_double_nothing() {
-    let kills = std::env::var("FIELDGATE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    let plant = Plant::new("broker").await;
+/// Who is killed beside the gateway, at every so many of its kills; 0 for never.
+struct Others {
+    receiver: u32,
+    broker: u32,
+    database: u32,
+}
+
+/// Kills the gateway `kills` times and others with it. After each kill the buffer's committed readings
+/// are noted from a copy and the tables hold none twice; at the end all that was ever committed has to
+/// be in them, and what is missing of the device's own count is what was not committed, and that
+/// little. With `often`, every tenth time too.
+async fn campaign(plant: &mut Plant, kills: u32, others: &Others, often: bool) {
     let mut dice = Dice::new();
     println!("FIELDGATE_SEED={}", dice.0);
     let mut receiver = plant.receiver();
     let mut committed = BTreeSet::new();
+    let now = |kill: u32, every: u32| every > 0 && kill.is_multiple_of(every);
     for kill in 1..=kills {
         let gateway = plant.gateway();
         tokio::time::sleep(Duration::from_millis(40 + dice.below(360))).await;
-        if kill % 10 == 0 {
+        if often && now(kill, 10) {
             each_once(&plant.until_stored(&committed).await);
         }
         gateway.kill();
         committed.extend(tokio::task::block_in_place(|| plant.buffered()));
-        if kill % RECEIVER_DIES_EVERY == 0 {
+        if now(kill, others.receiver) {
             receiver.kill();
             receiver = plant.receiver();
+        }
+        if now(kill, others.broker) {
+            plant.broker.stop();
+            plant.broker.resume();
+        }
+        if now(kill, others.database) {
+            plant.database.stop();
+            plant.database.resume();
+            plant.tables = plant.database.connect("postgres").await;
         }
         let polls = usize::from(plant.device.0.load(Ordering::Relaxed));
         let stored = plant.stored().await;
@@ -218,16 +232,35 @@ async fn hundreds_of_kills_lose_nothing_committed_and_double_nothing() {
         assert!(stored.last().is_none_or(|last| *last < polls), "a reading nobody took");
     }
     let gateway = plant.gateway();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    river::signal(&gateway, "-TERM");
     let stored = plant.until_stored(&committed).await;
+    river::signal(&gateway, "-TERM");
     each_once(&stored);
     let polls = usize::from(plant.device.0.load(Ordering::Relaxed));
-    let lost = polls - stored.len();
-    println!("{kills} kills, {polls} polls, {} committed, {lost} never committed", stored.len());
+    let lost = (0..polls).filter(|n| stored.binary_search(n).is_err()).count();
+    println!("{kills} kills, {polls} polls, {} in the tables, {lost} not", stored.len());
     assert!(stored.len() > polls / 2, "most of it was lost: {lost} of {polls}");
     assert!(lost <= usize::try_from(kills).unwrap() * POLLS_A_KILL_MAX, "{lost} of {polls}");
-    let gaps: i64 = plant.tables.query_one("SELECT count(*) FROM gaps", &[]).await.unwrap().get(0);
-    assert_eq!(gaps, 0, "the tables say that something is missing");
+    let lost = "SELECT count(*) FROM gaps WHERE state = 'lost'";
+    let gaps: i64 = plant.tables.query_one(lost, &[]).await.unwrap().get(0);
+    assert_eq!(gaps, 0, "the tables say that something is lost");
     drop(receiver);
+}
+
+fn kills(usual: u32) -> u32 {
+    std::env::var("FIELDGATE_KILLS").map_or(usual, |kills| kills.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_kills_lose_nothing_committed_and_double_nothing() {
+    let mut plant = Plant::new("broker").await;
+    let others = Others { receiver: 7, broker: 0, database: 0 };
+    campaign(&mut plant, kills(KILLS), &others, true).await;
+}
+
+/// A broker that is killed here forgets what it has acknowledged, and who had subscribed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_receivers_word_broker_and_database_may_die_too() {
+    let mut plant = Plant::new("receiver").await;
+    let others = Others { receiver: 7, broker: 5, database: 13 };
+    campaign(&mut plant, kills(KILLS_OF_ALL), &others, false).await;
 }
