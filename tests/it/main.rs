@@ -2,7 +2,12 @@
 //!
 //! Peers are Debian's mosquitto, libcoap's `coap-client`, socat, and Python's pymodbus and aiocoap;
 //! `tests/run` installs them. A missing peer fails its test with a sentence that says so.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout
+)]
 
 #[cfg(feature = "receive")]
 mod campaign;
