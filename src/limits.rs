@@ -72,6 +72,15 @@ pub const READINGS_UNCOMMITTED_MAX: usize = 200_000;
 /// which costs a repeated batch under the same key.
 pub const ACKNOWLEDGED_UNCOMMITTED_MAX: usize = 10_000;
 
+/// How long a batch may stand in memory unacknowledged with `write = "when-needed"` before it is
+/// written: a broker behind a cellular link answers within a second or two, one that takes longer
+/// than this is away, and a power cut then costs at most this much more.
+pub const HELD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of batches that stand in memory at the same time, then they are written: eight of the
+/// largest.
+pub const HELD_BYTES_MAX: usize = 8 * BATCH_BYTES_MAX;
+
 /// Shortest and longest group commit. An SD card takes about 10 ms for an fsync; more than a minute
 /// at risk is not what anyone means by kept.
 pub const COMMIT_MIN: Duration = Duration::from_millis(10);
@@ -86,8 +95,13 @@ pub const FIRST_SEAL_LINGER: Duration = Duration::from_millis(50);
 /// First and longest pause before a disk that refused is tried again.
 pub const DISK_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 
-/// See [`DISK_RETRY_DELAY_MIN`]: with 30 s an operator who makes room sees it heal while watching.
-pub const DISK_RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
+/// See [`DISK_RETRY_DELAY_MIN`]: a disk that healed is in use again within half a minute, the time
+/// to read a large log back included.
+pub const DISK_RETRY_DELAY_MAX: Duration = Duration::from_secs(20);
+
+/// Batches that a quota drops in one commit; a quota that was made much smaller is reached in
+/// several. Dropping one of the largest reads 128 pages, so this is 128 MiB.
+pub const BATCHES_DROPPED_A_COMMIT_MAX: usize = 256;
 
 /// Smallest buffer, bytes: two batches of the largest size and SQLite's own pages.
 pub const BUFFER_BYTES_MIN: u64 = 2 * 1024 * 1024;

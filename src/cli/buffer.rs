@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::batch::text;
+use crate::cli::wear::Outlook;
 use crate::config;
 use crate::error::{Exit, Fatal};
 use crate::reading::Stream;
@@ -87,9 +88,21 @@ fn unreachable(error: &OpenError) -> Fatal {
 }
 
 fn status(args: BufferStatus, config: &Path) -> Result<Exit, Fatal> {
-    let path = path(args.path, config)?;
+    let (path, bytes_max) = match args.path {
+        Some(path) => (path, None),
+        None => {
+            let store = settings(config)?;
+            (store.path, Some(store.bytes_max))
+        }
+    };
     let found = store::inspect(&path).map_err(|error| unreachable(&error))?;
-    let text = if args.json { as_json(&path, &found) } else { as_text(&path, &found) };
+    let usage = store::usage(&path).map_err(|error| unreachable(&error))?;
+    let outlook = Outlook::new(usage, bytes_max);
+    let text = if args.json {
+        as_json(&path, &found, &outlook)
+    } else {
+        format!("{}\n{}", as_text(&path, &found), outlook.text())
+    };
     // A closed pipe is the reader's choice.
     let _ = writeln!(io::stdout().lock(), "{text}");
     let damaged = Shelf::ALL.iter().any(|shelf| found.shelf(*shelf).damaged > 0);
@@ -185,7 +198,7 @@ fn uplinks_as_json(status: &Status) -> serde_json::Value {
     serde_json::Value::Object(status.uplinks.iter().map(one).collect())
 }
 
-fn as_json(path: &Path, status: &Status) -> String {
+fn as_json(path: &Path, status: &Status, outlook: &Outlook) -> String {
     let shelves = |salvaged: bool| -> serde_json::Map<_, _> {
         let shelf = |stream| if salvaged { Shelf::salvaged(stream) } else { Shelf::from(stream) };
         let value = |stream: Stream| {
@@ -203,6 +216,7 @@ fn as_json(path: &Path, status: &Status) -> String {
     let salvages: Vec<_> = status.salvages.iter().map(rescue::salvage).collect();
     json!({
         "path": path, "epoch": status.epoch, "disk_bytes": status.disk_bytes,
+        "disk": outlook.json(),
         "streams": shelves(false), "salvaged": shelves(true), "salvages": salvages,
         "uplinks": uplinks_as_json(status),
     })

@@ -11,6 +11,7 @@ mod memory;
 mod once;
 mod ports;
 mod run;
+mod wear;
 
 use std::future::Future;
 use std::io::{IsTerminal, stdout};

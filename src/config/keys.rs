@@ -275,12 +275,24 @@ pub const BUFFER: Keys = &[
         "2GiB",
         "bytes after which data is dropped, oldest first",
     ),
+    or(
+        "free",
+        Size(0, limits::BUFFER_BYTES_MAX),
+        "64MiB",
+        "bytes of the disk left to others; below, new batches take the place of the oldest",
+    ),
     or("full", Choice(&["drop-oldest"]), "drop-oldest", "what is dropped when the buffer is full"),
     or(
         "commit",
         Kind::Duration(limits::COMMIT_MIN, limits::COMMIT_MAX),
         "1s",
         "what a power cut may cost at most",
+    ),
+    or(
+        "write",
+        Choice(&["always", "when-needed"]),
+        "always",
+        "when-needed: batches stay in memory while the broker acknowledges them promptly",
     ),
 ];
 

@@ -189,6 +189,11 @@ fn store_settings(
         path: table.file("path").map_or_else(PathBuf::new, |at| at.value),
         keep: table.duration("keep"),
         bytes_max: table.size("max"),
+        free_min: table.size("free"),
+        write: match table.choice("write") {
+            Some("when-needed") => store::settings::Write::WhenNeeded,
+            _ => store::settings::Write::Always,
+        },
         commit: table.duration("commit"),
         seal: seal.unwrap_or(DEFAULT_SEAL),
         gateway: "".into(),

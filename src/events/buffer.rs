@@ -28,7 +28,7 @@ pub static REFUSED: Code = Code {
     title: "the disk refuses readings",
     about: "A commit failed, so new readings are not on disk. The gateway keeps them in memory \
             (200,000 readings at most), tries again after 1 s and then ever more slowly up to every \
-            30 s, and goes on by itself when the disk takes them; nothing is written twice. A power \
+            20 s, and goes on by itself when the disk takes them; nothing is written twice. A power \
             cut in this state costs what waits in memory. Make room, remount the file system for \
             writing, or replace the card.",
 };
@@ -48,10 +48,10 @@ pub static SET_ASIDE: Code = Code {
 pub static DROPPING: Code = Code {
     id: "FG-B03",
     title: "the buffer drops its oldest readings",
-    about: "The buffer reached its size or its age limit, so the oldest batches are dropped to make \
+    about: "The buffer reached its size or its age limit, or its disk has less than `free` left, so the oldest batches are dropped to make \
             room: data first, the gateway's own metrics next, events last. The count of dropped \
             readings is exact and goes out with every later batch. Bring the uplink back, or raise \
-            `max` or `keep` in the `buffer` table.",
+            `max` or `keep` in the `buffer` table, or make room on the disk.",
 };
 
 /// Rows were set aside.
@@ -252,6 +252,7 @@ pub fn dropping(path: &Path, readings: u64) -> Notice {
         .seen("The oldest go first, events last; the count goes out with every later batch.")
         .likely("the uplink has been away for longer than the buffer lasts")
         .likely("`max` or `keep` is too small for this many readings")
+        .likely("something else has filled the disk up to `free`")
         .try_next("fieldgate buffer status")
 }
 

@@ -24,7 +24,20 @@ pub(super) struct Sealed {
     pub(super) readings: u64,
     pub(super) span: (UnixMillis, UnixMillis),
     pub(super) sealed_at: UnixMillis,
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: Bytes,
+}
+
+impl Sealed {
+    /// Returns it as the uplink sees it; the payload is shared.
+    pub(super) fn to_batch(&self, shelf: Shelf, seq: u64) -> Batch {
+        Batch {
+            shelf,
+            seq,
+            readings: self.readings,
+            last: self.span.1,
+            payload: self.payload.clone(),
+        }
+    }
 }
 
 /// A batch as its row's short columns show it.
@@ -90,7 +103,7 @@ fn write(conn: &Connection, how: &str, key: i64, batch: &Sealed) -> Result<()> {
             batch.span.1.0,
             batch.sealed_at.0,
             checksum(key, batch),
-            batch.payload
+            &batch.payload[..]
         ])
         .map(drop)
 }
@@ -113,7 +126,7 @@ pub(super) fn redate(conn: &Connection, lanes: &mut [Lane], key: i64, t0: i64) -
         span: (moved(batch.span.0), moved(batch.span.1)),
         // What was sealed by the same clock is as old as that clock says now.
         sealed_at: if clock::counts_from_boot(sealed_at) { moved(batch.span.1) } else { sealed_at },
-        payload,
+        payload: payload.into(),
         ..batch
     };
     let bytes = footprint(dated.payload.len() as u64);
@@ -236,7 +249,7 @@ fn sound(key: i64, row: &rusqlite::Row<'_>) -> Option<Sealed> {
         readings: count(row, 1).ok()?,
         span: (UnixMillis(row.get(2).ok()?), UnixMillis(row.get(3).ok()?)),
         sealed_at: UnixMillis(row.get(4).ok()?),
-        payload: row.get(6).ok()?,
+        payload: row.get::<_, Vec<u8>>(6).ok()?.into(),
     };
     (i64::from(checksum(key, &batch)) == row.get::<_, i64>(5).ok()?).then_some(batch)
 }
@@ -267,13 +280,7 @@ pub(super) fn read(
             continue;
         };
         bytes += batch.payload.len();
-        found.batches.push(Batch {
-            shelf,
-            seq: seq(key),
-            readings: batch.readings,
-            last: batch.span.1,
-            payload: Bytes::from(batch.payload),
-        });
+        found.batches.push(batch.to_batch(shelf, seq(key)));
     }
     Ok(found)
 }

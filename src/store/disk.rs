@@ -2,6 +2,8 @@
 //! with the file, or fails and the whole value is thrown away: nothing here is ever repaired after
 //! an error, it is read anew from the file.
 
+mod quota;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use crate::reading::{Group, Points, Stream, UnixMillis};
 use crate::store::age::Age;
 use crate::store::batches::{self, Dropped, Sealed};
 use crate::store::dates::Dates;
+use crate::store::held::Held;
 use crate::store::lane::Lane;
 use crate::store::salvage::{self, Haul, Progress};
 use crate::store::series::Series;
@@ -22,7 +25,8 @@ use crate::store::settings::Settings;
 use crate::store::shares::Shares;
 use crate::store::slots::Slots;
 use crate::store::status::UplinkStatus;
-use crate::store::{Batch, Shelf, schema};
+use crate::store::wear::Wear;
+use crate::store::{Batch, Shelf, room, schema};
 
 /// See the file's head.
 pub(super) struct Disk {
@@ -64,6 +68,8 @@ pub(super) struct Around<'a> {
     pub(super) clock: &'a dyn Clock,
     /// Monotonic time.
     pub(super) now: Instant,
+    /// Counts that are to be saved.
+    pub(super) wear: Option<&'a Wear>,
     /// Seal whatever is open, however young.
     pub(super) seal: bool,
 }
@@ -75,8 +81,12 @@ pub(super) struct Outcome {
     pub(super) sealed: u64,
     /// Batches that got their dates late.
     pub(super) corrected: u64,
+    /// Bytes of the file that they take, or would take.
+    pub(super) sealed_bytes: u64,
     /// Batches dropped by quota.
     pub(super) dropped: Dropped,
+    /// Whether no batch was on disk when it began, and the disk takes what it is given.
+    pub(super) empty: bool,
     /// Whether it was one of those, a minute apart, that look at ages; [`Disk::tidy`] is due too.
     pub(super) looked_around: bool,
 }
@@ -93,8 +103,6 @@ pub(super) struct Next {
 
 /// How often ages are looked at; a quota of days does not need more.
 const AGE_CHECK_EVERY: Duration = Duration::from_secs(60);
-/// Free pages in the file that are kept for reuse (16 MiB); what is beyond goes back step by step.
-const PAGES_FREE_KEPT: u64 = 4096;
 
 impl Work {
     /// Returns whether no reading in it, kept or dropped, waits to be written.
@@ -158,9 +166,15 @@ impl Disk {
     }
 
     /// Does all of `work` in one transaction, seals what is due, and applies the quotas.
-    pub(super) fn commit(&mut self, work: &Work, around: &Around<'_>) -> Result<Outcome> {
+    pub(super) fn commit(
+        &mut self,
+        work: &Work,
+        held: &mut Held,
+        around: &Around<'_>,
+    ) -> Result<Outcome> {
+        held.begin();
         self.run("BEGIN IMMEDIATE")?;
-        let outcome = self.apply(work, around)?;
+        let outcome = self.apply(work, held, around)?;
         self.run("COMMIT")?;
         Ok(outcome)
     }
@@ -169,10 +183,11 @@ impl Disk {
         self.conn.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    fn apply(&mut self, work: &Work, around: &Around<'_>) -> Result<Outcome> {
+    fn apply(&mut self, work: &Work, held: &mut Held, around: &Around<'_>) -> Result<Outcome> {
         let mut outcome = Outcome::default();
+        let bytes_max = room::bytes_max(&self.conn, around.settings)?;
         self.ordinal += 1;
-        self.follow_clock(around, &mut outcome)?;
+        self.follow_clock(held, around, &mut outcome)?;
         self.shares.take(&self.conn, &mut self.lanes, &work.acknowledged)?;
         for (lane, dropped) in self.lanes.iter_mut().zip(work.dropped) {
             if dropped > 0 {
@@ -184,12 +199,19 @@ impl Disk {
             self.take_back(haul, &mut outcome)?;
         }
         self.drop_old(around, &mut outcome)?;
-        let unsealed = self.gather(work, around, &mut outcome)?;
+        outcome.empty = self.lanes.iter().all(|lane| lane.batches == 0) && held.is_empty();
+        for (shelf, seq, batch) in held.to_write() {
+            batches::insert(&self.conn, &mut self.lanes[shelf as usize], seq, batch)?;
+        }
+        let unsealed = self.gather(work, held, around, &mut outcome)?;
         for lane in Stream::ALL {
             let from = unsealed[lane as usize];
             self.write_chunk(lane, work.groups.range(from..), around.points)?;
         }
-        self.drop_beyond_quota(around.settings.bytes_max, &mut outcome)?;
+        self.drop_beyond_quota(bytes_max, &mut outcome)?;
+        if let Some(wear) = around.wear {
+            wear.save(&self.conn, around.clock.now(), self.bytes())?;
+        }
         for lane in &mut self.lanes {
             lane.save(&self.conn, self.ordinal)?;
         }
@@ -214,6 +236,7 @@ impl Disk {
     fn gather(
         &mut self,
         work: &Work,
+        held: &mut Held,
         around: &Around<'_>,
         outcome: &mut Outcome,
     ) -> Result<[usize; 3]> {
@@ -224,15 +247,15 @@ impl Disk {
             lane.open.push(group);
             lane.opened.get_or_insert(around.now);
             if lane.is_full(seal.readings_max, seal.bytes_max) {
-                self.seal(group.stream, around, outcome)?;
+                self.seal(group.stream, held, around, outcome)?;
                 unsealed[group.stream as usize] = index + 1;
             }
         }
         for stream in Stream::ALL {
             let lane = &self.lanes[stream as usize];
             let due = lane.is_due(around.now, seal.age_max, around.settings.commit);
-            if !lane.open.is_empty() && (around.seal || due) {
-                self.seal(stream, around, outcome)?;
+            if !lane.open.is_empty() && (around.seal || held.on || due) {
+                self.seal(stream, held, around, outcome)?;
                 unsealed[stream as usize] = work.groups.len();
             }
         }
@@ -241,7 +264,12 @@ impl Disk {
 
     /// Takes what the clock says now. Readings that an earlier boot left are sealed before any of
     /// this one come: their times count from somewhere else, and they are older.
-    fn follow_clock(&mut self, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
+    fn follow_clock(
+        &mut self,
+        held: &mut Held,
+        around: &Around<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let (state, now) = (around.clock.state(), around.clock.now());
         self.dates.follow(&self.conn, &state)?;
         if state.set.is_some() {
@@ -251,7 +279,7 @@ impl Disk {
         if self.dates.are_left_over() {
             for stream in Stream::ALL {
                 if !self.lanes[stream as usize].open.is_empty() {
-                    self.seal(stream, around, outcome)?;
+                    self.seal(stream, held, around, outcome)?;
                 }
             }
             self.dates.took_over();
@@ -262,7 +290,13 @@ impl Disk {
 
     /// Turns the open batch of a stream into sealed ones: sequence number and bytes in the same
     /// transaction. The readings' slots are free from here on.
-    fn seal(&mut self, stream: Stream, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
+    fn seal(
+        &mut self,
+        stream: Stream,
+        held: &mut Held,
+        around: &Around<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let lane = &mut self.lanes[stream as usize];
         let open = std::mem::take(&mut lane.open);
         lane.opened = None;
@@ -273,8 +307,11 @@ impl Disk {
             if assembly.is_empty() {
                 continue;
             }
+            // What is on disk stays on disk, and what waits for its date waits there.
+            let hold = held.on && timing == Timing::Set && !self.slots.are_used(stream);
             for body in assembly.into_bodies(around.points, seal.coding, seal.bytes_max) {
-                self.seal_body(stream, body, (base, timing), around)?;
+                outcome.sealed_bytes +=
+                    self.seal_body(stream, body, (base, timing), (held, hold), around)?;
                 outcome.sealed += 1;
             }
         }
@@ -291,11 +328,13 @@ impl Disk {
         stream: Stream,
         mut body: Body,
         (base, timing): (i64, Timing),
+        (held, hold): (&mut Held, bool),
         around: &Around<'_>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let lane = &mut self.lanes[stream as usize];
-        let lowest =
-            batches::oldest(&self.conn, stream.into())?.map_or(lane.seq_next, |(seq, _)| seq);
+        let shelf = stream.into();
+        let lowest = batches::oldest(&self.conn, shelf)?.map(|(seq, _)| seq);
+        let lowest = lowest.or_else(|| held.lowest(shelf)).unwrap_or(lane.seq_next);
         let since_boot = body.span().0;
         body.shift(base);
         let envelope = Envelope {
@@ -314,14 +353,19 @@ impl Disk {
             readings: body.readings() as u64,
             span: (UnixMillis(first), UnixMillis(last)),
             sealed_at: around.clock.now(),
-            payload: body.seal(&envelope),
+            payload: body.seal(&envelope).into(),
         };
         lane.seq_next += 1;
+        let bytes = batches::footprint(batch.payload.len() as u64);
+        if hold {
+            held.seal(shelf, seq, batch);
+            return Ok(bytes);
+        }
         batches::insert(&self.conn, lane, seq, &batch)?;
         if timing == Timing::Unset {
-            self.dates.note(&self.conn, batches::key(stream.into(), seq), since_boot)?;
+            self.dates.note(&self.conn, batches::key(shelf, seq), since_boot)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn write_chunk<'a>(
@@ -345,38 +389,6 @@ impl Disk {
         self.ordinal += 1;
         let data = chunk::encode(&fresh, |point| self.series.of(point));
         self.slots.write(&self.conn, stream, self.ordinal, &data)
-    }
-
-    /// Drops what is older than `keep`. Only a clock that can be believed may say so.
-    fn drop_old(&mut self, around: &Around<'_>, outcome: &mut Outcome) -> Result<()> {
-        let recently = |at: Instant| around.now.duration_since(at) < AGE_CHECK_EVERY;
-        if self.age_checked.is_some_and(recently) {
-            return Ok(());
-        }
-        self.age_checked = Some(around.now);
-        outcome.looked_around = true;
-        let limit = self.age.limit(around.clock.now(), around.settings.keep);
-        let Some(limit) = limit.filter(|_| around.clock.plausible()) else { return Ok(()) };
-        for lane in &mut self.lanes {
-            while batches::is_older(&self.conn, lane, limit)? {
-                outcome.dropped.add(batches::drop_oldest(&self.conn, lane)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops the oldest batches until the rest fits, in the order of [`Shelf::DROPPED`].
-    /// One batch always stays, however small the quota.
-    fn drop_beyond_quota(&mut self, bytes_max: u64, outcome: &mut Outcome) -> Result<()> {
-        while self.bytes() > bytes_max
-            && self.lanes.iter().map(|lane| lane.batches).sum::<u64>() > 1
-        {
-            let held = |shelf: &Shelf| self.lanes[*shelf as usize].batches > 0;
-            let Some(shelf) = Shelf::DROPPED.into_iter().find(held) else { break };
-            let lane = &mut self.lanes[shelf as usize];
-            outcome.dropped.add(batches::drop_oldest(&self.conn, lane)?);
-        }
-        Ok(())
     }
 
     /// Returns whether committed readings wait for their batch.
@@ -454,10 +466,7 @@ impl Disk {
         let age_unchecked = |at: Instant| now.duration_since(at) >= AGE_CHECK_EVERY;
         self.age_checked.is_none_or(age_unchecked)
             || self.dates.is_ripe(&clock.state())
-            || self
-                .lanes
-                .iter()
-                .any(|lane| lane.is_due(now, settings.seal.age_max, settings.commit))
+            || self.is_seal_due(settings, now)
     }
 
     /// Returns the highest ordinal that stands in a stream's row.
@@ -470,18 +479,16 @@ impl Disk {
         salvage::progress(&self.conn)
     }
 
-    /// Gives free pages back to the file system, a little at a time, when there is little else to do.
-    pub(super) fn tidy(&self) -> Result<()> {
-        let free = self.conn.pragma_query_value(None, "freelist_count", |r| schema::count(r, 0))?;
-        if free > PAGES_FREE_KEPT {
-            self.conn.execute_batch("PRAGMA incremental_vacuum(256)")?;
-        }
-        Ok(())
+    /// Returns whether an open batch is due.
+    pub(super) fn is_seal_due(&self, settings: &Settings, now: Instant) -> bool {
+        let due = |lane: &Lane| lane.is_due(now, settings.seal.age_max, settings.commit);
+        self.lanes.iter().any(due)
     }
 
     /// Forgets names that nothing refers to, empties the log into the file and closes it. Names wait
     /// until here because a process that has just started does not know its own points yet.
-    pub(super) fn finish(mut self, points: &Points) -> Result<()> {
+    pub(super) fn finish(mut self, points: &Points, wear: &Wear, now: UnixMillis) -> Result<()> {
+        wear.save(&self.conn, now, self.bytes())?;
         if !self.has_open() {
             self.run("BEGIN IMMEDIATE")?;
             self.series.prune(&self.conn, points)?;

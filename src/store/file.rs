@@ -244,6 +244,16 @@ pub(super) fn has_log(path: &Path) -> bool {
     fs::metadata(with(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
+/// Waits until the log on disk is as short as it was made. SQLite does not, because a log that is
+/// found again holds what the database has; one whose last pages were lost holds less, and would
+/// take the database back to what it was before.
+pub(super) fn sync_log(path: &Path) -> io::Result<()> {
+    match File::open(with(path, "-wal")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        log => log?.sync_all(),
+    }
+}
+
 /// Returns the bytes of the database and its log.
 pub(super) fn bytes(path: &Path) -> u64 {
     let of = |end| fs::metadata(with(path, end)).map_or(0, |file| file.len());

@@ -184,10 +184,10 @@ impl Lane {
             || self.open.bytes_estimate() >= bytes_max - bytes_max / 16
     }
 
-    /// Returns whether waiting for the commit after this one would make the open batch older than
-    /// `age_max`.
+    /// Returns whether waiting for the commit after this one would make the open batch as old as
+    /// `age_max`. When a commit takes as long as a batch, every commit seals and no slot is written.
     pub(super) fn is_due(&self, now: Instant, age_max: Duration, commit: Duration) -> bool {
-        self.opened.is_some_and(|opened| now.duration_since(opened) + commit > age_max)
+        self.opened.is_some_and(|opened| now.duration_since(opened) + commit >= age_max)
     }
 
     /// Counts a batch that is held no longer.

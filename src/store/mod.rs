@@ -32,9 +32,11 @@ mod dates;
 mod disk;
 mod examine;
 mod file;
+mod held;
 mod intake;
 mod jumps;
 mod lane;
+mod room;
 mod salvage;
 mod schema;
 mod series;
@@ -46,6 +48,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod wear;
 mod wreck;
 mod writer;
 
@@ -66,8 +69,9 @@ pub use batches::footprint;
 pub use examine::{Exported, Findings, check, export, is_salvaged};
 pub use salvage::Progress;
 pub use shelf::Shelf;
-pub use status::{Backlog, Health, Status, StreamStatus, UplinkStatus, inspect};
+pub use status::{Backlog, Health, Status, StreamStatus, UplinkStatus, inspect, usage};
 pub use trouble::{OpenError, StoreError, Trouble};
+pub use wear::{Day, Usage};
 
 /// The store as everyone else sees it; cheap to clone. The thread behind it is [`StoreThread`].
 #[derive(Clone)]

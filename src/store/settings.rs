@@ -15,6 +15,11 @@ pub struct Settings {
     pub keep: Duration,
     /// Bytes of stored batches after which data is dropped, oldest first.
     pub bytes_max: u64,
+    /// Bytes of the file system that are left to others: below it, new batches take the place of
+    /// the oldest.
+    pub free_min: u64,
+    /// When batches are written.
+    pub write: Write,
     /// Longest time a reading waits for its commit: what a power cut may cost.
     pub commit: Duration,
     /// How batches are sealed.
@@ -23,6 +28,17 @@ pub struct Settings {
     pub gateway: Arc<str>,
     /// Short hash of the effective configuration, sealed into every batch.
     pub config_hash: Arc<str>,
+}
+
+/// When batches are written to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Write {
+    /// Before anyone sees them: what was committed survives a power cut.
+    #[default]
+    Always,
+    /// Only when the receiver's side does not acknowledge promptly: a power cut costs what was not
+    /// sealed and what was not acknowledged.
+    WhenNeeded,
 }
 
 /// When and how an open chunk becomes a batch.

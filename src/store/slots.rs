@@ -149,6 +149,11 @@ impl Slots {
         Ok(())
     }
 
+    /// Returns whether readings of a stream stand in slots.
+    pub(super) fn are_used(&self, stream: Stream) -> bool {
+        !self.used[stream as usize].is_empty()
+    }
+
     /// Frees the slots of a stream whose readings were sealed.
     pub(super) fn release(&mut self, stream: Stream) {
         self.free.append(&mut self.used[stream as usize]);

@@ -10,6 +10,7 @@ use crate::reading::{Stream, UnixMillis};
 use crate::store::schema::{self, Kind};
 use crate::store::shares::Shares;
 use crate::store::trouble::{OpenError, Trouble};
+use crate::store::wear::{self, Usage};
 use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage};
 
 /// A snapshot of the store.
@@ -158,13 +159,27 @@ impl StreamStatus {
 /// # Errors
 /// When there is no store at `path`, or it cannot be read; the error says why in a sentence.
 pub fn inspect(path: &Path) -> Result<Status, OpenError> {
+    let status = look(path, read)?;
+    Ok(Status { disk_bytes: file::bytes(path), ..status })
+}
+
+/// Says what a store takes of its disk and what it wrote on it day by day, without its daemon or
+/// beside it; the daemon saves these counts every ten minutes and when it stops.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn usage(path: &Path) -> Result<Usage, OpenError> {
+    look(path, wear::read)
+}
+
+fn look<T>(path: &Path, read: fn(&Connection) -> Result<(T, Kind)>) -> Result<T, OpenError> {
     if !path.exists() {
         return Err(OpenError::Missing { path: path.into() });
     }
     let unusable = |error| OpenError::unusable(path, Trouble::of(&error));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let status = Connection::open_with_flags(path, flags).and_then(|conn| read(&conn));
-    let status = match status {
+    let found = Connection::open_with_flags(path, flags).and_then(|conn| read(&conn));
+    let found = match found {
         // On a read-only file system not even a reader can make the log's index. Without a log
         // there is nothing in it to miss.
         Err(error) if Trouble::of(&error) != Trouble::Damaged && !file::has_log(path) => {
@@ -174,12 +189,12 @@ pub fn inspect(path: &Path) -> Result<Status, OpenError> {
         }
         other => other,
     };
-    match status.map_err(unusable)? {
+    match found.map_err(unusable)? {
         (_, Kind::Newer(version)) => Err(OpenError::Newer { path: path.into(), version }),
         (_, Kind::Foreign) => Err(OpenError::Foreign { path: path.into() }),
         // A start that the disk cut short leaves an empty file.
         (_, Kind::Empty) => Err(OpenError::Missing { path: path.into() }),
-        (status, Kind::Ours(_)) => Ok(Status { disk_bytes: file::bytes(path), ..status }),
+        (found, Kind::Ours(_)) => Ok(found),
     }
 }
 

@@ -7,9 +7,12 @@
 //! written again are pages on disk. A transaction whose commit failed may still be there; its
 //! ordinal tells, so nothing is written twice.
 
+mod opening;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opening::Unsynced;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -19,14 +22,14 @@ use crate::reading::Points;
 use crate::store::dates;
 use crate::store::disk::{Around, Disk, Outcome, Work};
 use crate::store::file::{self, Lock};
+use crate::store::held::Held;
 use crate::store::intake::{Call, Request, Stop};
 use crate::store::jumps::Jumps;
 use crate::store::salvage::{Job, Salvage};
-use crate::store::schema::{self, Kind};
-use crate::store::settings::Settings;
+use crate::store::settings::{Settings, Write};
 use crate::store::status::{Health, Status};
 use crate::store::trouble::{OpenError, StoreError, Trouble};
-use crate::store::wreck::Wreck;
+use crate::store::wear::Wear;
 use crate::store::{Batch, Shared, Shelf};
 
 /// After this long without a drop, dropping is over.
@@ -46,10 +49,15 @@ pub(super) struct Writer {
     disk: Option<Disk>,
     /// What was taken from the intake and is not known to be on disk.
     work: Work,
+    held: Held,
     /// The disk's ordinal before a commit that failed: a higher one in the file means it is there.
     undecided: Option<u64>,
+    /// Whether the log must be emptied into the database before anything in it is believed.
+    unsynced: Unsynced,
     refused: Option<Refused>,
     next_commit: Instant,
+    /// When everything that had come was sealed last; only looked at while batches are held.
+    sealed_at: Instant,
     dropped_at: Option<Instant>,
     jumps: Jumps,
     salvage: Option<Salvage>,
@@ -57,6 +65,7 @@ pub(super) struct Writer {
     salvage_due: bool,
     /// The store that is about to be moved aside lacks commits.
     log_lost: bool,
+    wear: Wear,
 }
 
 /// The disk refuses since a while.
@@ -89,16 +98,20 @@ impl Writer {
             lock,
             disk: None,
             work: Work::default(),
+            held: Held::default(),
             undecided: None,
+            unsynced: Unsynced::Perhaps,
             refused: None,
             next_commit: Instant::now(),
+            sealed_at: Instant::now(),
             dropped_at: None,
             jumps: Jumps::default(),
             salvage: None,
             salvage_due: true,
             log_lost: false,
+            wear: Wear::new(),
         };
-        match writer.open_disk(false) {
+        match writer.open_disk() {
             Ok(disk) => {
                 writer.disk = Some(disk);
                 writer.publish(Outcome::default());
@@ -115,100 +128,6 @@ impl Writer {
             Err(error) => return Err(error),
         }
         Ok(writer)
-    }
-
-    /// Opens the file, makes a new store when there is none, and moves a damaged one aside.
-    fn open_disk(&mut self, resync: bool) -> Result<Disk, OpenError> {
-        match self.try_open(resync) {
-            Err(OpenError::Unusable { trouble: Trouble::Damaged, path }) => {
-                // Where no store ever was, a file that is no database is somebody else's: a wrong
-                // path in the configuration must not move it.
-                if self.lock.epoch() == 0 && !file::begins_as_a_database(&path) {
-                    return Err(OpenError::Foreign { path });
-                }
-                self.set_aside()?;
-                self.try_open(false)
-            }
-            other => other,
-        }
-    }
-
-    fn set_aside(&mut self) -> Result<(), OpenError> {
-        let path = &self.settings.path;
-        let refuse = |e| OpenError::unusable(path, Trouble::of_io(&e));
-        let aside = file::set_aside(path).map_err(refuse)?;
-        if std::mem::take(&mut self.log_lost) {
-            // What stands in slots may be in batches that are lost with the log.
-            file::mark_salvage(&aside, false);
-        }
-        self.events.raise(buffer::set_aside(path, &aside));
-        self.undecided = None;
-        self.salvage_due = true;
-        Ok(())
-    }
-
-    fn try_open(&mut self, resync: bool) -> Result<Disk, OpenError> {
-        let path = self.settings.path.clone();
-        let refuse = |e: rusqlite::Error| OpenError::unusable(&path, Trouble::of(&e));
-        self.look_at_log()?;
-        let io = |e| OpenError::unusable(&path, Trouble::of_io(&e));
-        let (conn, kind) = schema::connect(&path).map_err(refuse)?;
-        match kind {
-            Kind::Newer(version) => return Err(OpenError::Newer { path, version }),
-            Kind::Foreign => return Err(OpenError::Foreign { path }),
-            Kind::Ours(version) => {
-                if version < schema::VERSION {
-                    schema::migrate(&conn, version).map_err(refuse)?;
-                }
-            }
-            Kind::Empty => {
-                let epoch = self.lock.next_epoch(&path, &*self.clock);
-                self.lock.remember(epoch).map_err(io)?;
-                schema::prepare(&conn)
-                    .and_then(|()| schema::create(&conn, epoch))
-                    .map_err(refuse)?;
-            }
-        }
-        if resync && !schema::checkpoint(&conn).map_err(refuse)? {
-            return Err(OpenError::unusable(&path, Trouble::Busy));
-        }
-        let disk = Disk::load(conn, &self.uplinks, &self.points, &*self.clock).map_err(refuse)?;
-        if disk.epoch == self.lock.epoch() && disk.reached() < self.lock.reached() {
-            self.log_lost = true;
-            self.events.raise(buffer::log_lost(&path, "lacks commits, or it is an older copy"));
-            return Err(OpenError::unusable(&path, Trouble::Damaged));
-        }
-        self.lock
-            .remember_if_new(disk.epoch)
-            .map_err(|e| OpenError::unusable(&path, Trouble::of_io(&e)))?;
-        if disk.damaged > 0 {
-            self.events.raise(buffer::rows_damaged(&path, "committed readings", disk.damaged));
-        }
-        Ok(disk)
-    }
-
-    /// Looks whether committed transactions are missing that SQLite would not miss. The sequence
-    /// numbers in them would be given again, so the store is damaged as a whole.
-    fn look_at_log(&mut self) -> Result<(), OpenError> {
-        let path = &self.settings.path;
-        let log_lost = &mut self.log_lost;
-        let mut damaged = |why| {
-            *log_lost = true;
-            self.events.raise(buffer::log_lost(path, why));
-            Err(OpenError::unusable(path, Trouble::Damaged))
-        };
-        // What cannot be read shows when it is opened.
-        let Ok(wreck) = Wreck::open(path) else { return Ok(()) };
-        if wreck.is_cut() {
-            return damaged("is cut short or damaged before its end");
-        }
-        if wreck.log_is_foreign() {
-            return damaged("belongs to another buffer");
-        }
-        if wreck.is_torn() {
-            self.events.raise(buffer::log_torn(path));
-        }
-        Ok(())
     }
 
     /// Starts a salvage where one is due and none is under way.
@@ -244,8 +163,9 @@ impl Writer {
             }
         }
         self.salvage = None;
+        self.held.on = false;
         let _ = self.step(false);
-        let finish = |disk: Disk| disk.finish(&self.points);
+        let finish = |disk: Disk| disk.finish(&self.points, &self.wear, self.clock.now());
         if let Some(Err(error)) = self.disk.take().map(finish) {
             self.events.raise(buffer::refused(&self.settings.path, Trouble::of(&error).words()));
         }
@@ -253,6 +173,10 @@ impl Writer {
 
     fn answer(&mut self, call: Call) -> Option<Stop> {
         self.shared.intake.take_acknowledged(&mut self.work);
+        if self.held.free(&mut self.work.acknowledged) {
+            self.publish(Outcome::default());
+        }
+        self.held.on &= !self.held.is_due(Instant::now());
         let mut flushes: Vec<oneshot::Sender<_>> = Vec::new();
         let mut seal = call.first;
         let mut came_back = false;
@@ -276,13 +200,25 @@ impl Writer {
             return call.stop;
         }
         let due = Instant::now() >= self.next_commit;
-        if due || seal || came_back || call.pressed || !flushes.is_empty() {
+        let called = seal || came_back || call.pressed || !flushes.is_empty();
+        if due && !called && self.may_wait() {
+            self.next_commit = Instant::now() + self.settings.commit;
+        } else if due || called {
             let done = self.step(seal);
             for reply in flushes {
                 let _ = reply.send(done);
             }
         }
         None
+    }
+
+    /// Returns whether what has come may go on waiting in memory: batches are held, and the next is
+    /// not due.
+    fn may_wait(&self) -> bool {
+        let (now, age_max) = (Instant::now(), self.settings.seal.age_max);
+        let young = now.duration_since(self.sealed_at) + self.settings.commit < age_max;
+        let due = |disk: &Disk| disk.is_seal_due(&self.settings, now);
+        self.held.on && young && self.work.is_settled() && !self.disk.as_ref().is_none_or(due)
     }
 
     fn next(
@@ -303,7 +239,15 @@ impl Writer {
                     self.events.raise(notice);
                     self.publish(Outcome::default());
                 }
-                if next.waits { Err(StoreError::Undated) } else { Ok(next.batches) }
+                if next.waits {
+                    return Err(StoreError::Undated);
+                }
+                // What is held is newer than all that is on disk.
+                let mut batches = next.batches;
+                if batches.is_empty() {
+                    batches.extend(self.held.next(from.1, after).take(count));
+                }
+                Ok(batches)
             }
             Err(error) => {
                 self.next_commit = Instant::now();
@@ -347,20 +291,25 @@ impl Writer {
         if idle && !disk.is_due(&self.settings, now, &*self.clock) {
             return disk.tidy().map_err(|error| self.fail(&error));
         }
+        self.wear.begin(disk.bytes());
         let around = Around {
             settings: &self.settings,
             points: &self.points,
             clock: &*self.clock,
             now,
+            wear: self.wear.is_due().then_some(&self.wear),
             seal,
         };
-        if self.refused.is_some_and(|refused| refused.trouble == Trouble::Full) {
+        let full = self.refused.is_some_and(|refused| refused.trouble == Trouble::Full);
+        if full && self.held.is_empty() {
             // What was acknowledged gives room to what waits.
             let free = Work {
                 acknowledged: std::mem::take(&mut self.work.acknowledged),
                 ..Work::default()
             };
-            if let Err(error) = disk.commit(&free, &Around { seal: false, ..around }) {
+            if let Err(error) =
+                disk.commit(&free, &mut self.held, &Around { seal: false, ..around })
+            {
                 self.work.acknowledged = free.acknowledged;
                 return Err(self.fail(&error));
             }
@@ -372,9 +321,14 @@ impl Writer {
         let before = disk.ordinal;
         #[cfg(test)]
         self.shared.faults.arm(disk);
-        match disk.commit(&self.work, &around).and_then(|outcome| self.shared.fault(outcome)) {
+        let saved = around.wear.is_some();
+        let done = disk.commit(&self.work, &mut self.held, &around);
+        match done.and_then(|outcome| self.shared.fault(outcome)) {
             Ok(outcome) => {
                 let tidied = if outcome.looked_around { disk.tidy() } else { Ok(()) };
+                if saved {
+                    self.wear.saved(disk.bytes());
+                }
                 self.committed(outcome);
                 tidied.map_err(|error| self.fail(&error))
             }
@@ -386,8 +340,14 @@ impl Writer {
     }
 
     fn committed(&mut self, outcome: Outcome) {
+        let readings = self.work.groups.iter().map(|group| group.samples.len() as u64);
+        self.wear.add(readings.sum(), outcome.sealed_bytes);
         self.settle();
         self.note_reached(outcome.looked_around);
+        let alone = self.uplinks.len() <= 1;
+        if outcome.empty && alone && self.settings.write == Write::WhenNeeded {
+            self.held.on = true;
+        }
         let path = &self.settings.path;
         if self.refused.take().is_some() {
             self.events.clear(&buffer::REFUSED, &buffer::subject(path), "takes readings again");
@@ -405,11 +365,14 @@ impl Writer {
         }
     }
 
-    /// Forgets what is on disk now.
+    /// Notes that everything in hand is on disk.
     fn settle(&mut self) {
+        let now = Instant::now();
         if let Some(haul) = std::mem::take(&mut self.work).salvaged {
             haul.committed();
         }
+        self.held.committed(now);
+        self.sealed_at = now;
         self.shared.intake.committed();
     }
 
@@ -417,6 +380,9 @@ impl Writer {
     fn fail(&mut self, error: &rusqlite::Error) -> Trouble {
         self.disk = None;
         let trouble = Trouble::of(error);
+        if trouble != Trouble::Full {
+            self.unsynced = Unsynced::Yes;
+        }
         tracing::debug!("the store's database failed: {error}");
         self.refuse(trouble)
     }
@@ -431,20 +397,6 @@ impl Writer {
         }
         self.shared.set_health(Health::Refused(trouble));
         trouble
-    }
-
-    fn reopen(&mut self) -> Result<(), Trouble> {
-        if self.refused.is_some_and(|refused| refused.trouble == Trouble::Damaged) {
-            // It opened before and may open again, but what it holds cannot be worked with.
-            self.set_aside().map_err(|error| self.refuse(error.trouble()))?;
-        }
-        let resync = self.refused.is_some_and(|refused| refused.trouble != Trouble::Full);
-        let disk = self.open_disk(resync).map_err(|error| self.refuse(error.trouble()))?;
-        if self.undecided.take().is_some_and(|before| disk.ordinal > before) {
-            self.settle();
-        }
-        self.disk = Some(disk);
-        Ok(())
     }
 
     /// Shows the new state, wakes the uplink, and tells what the quota did.
@@ -464,6 +416,7 @@ impl Writer {
             let oldest = disk.oldest(lane.shelf).ok().flatten();
             status.put(lane, oldest);
         }
+        self.held.add_to(&mut status);
         self.shared.show(status, outcome.sealed + outcome.corrected);
         let path = &self.settings.path;
         let over = |at: Instant| at.elapsed() > DROPPING_OVER_AFTER;

@@ -14,6 +14,7 @@ mod campaign;
 mod cli;
 mod coap;
 mod config;
+mod faults;
 mod fuzz;
 mod modbus;
 mod mqtt5;

@@ -29,6 +29,16 @@ impl Peer {
         self.0.id()
     }
 
+    /// Returns whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(mut self) {
+        let _ = self.0.wait();
+    }
+
     fn end(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -6,7 +6,7 @@
 //! there, gone, or torn at sectors of 512 bytes, in turn. Files are taken to exist once created, and
 //! a sync to be honest: what a lying card does is the business of checksums, not of this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +23,7 @@ const WRITER: &str = "FIELDGATE_TEST_RECORDED_WRITER";
 const COMMITS: i64 = 560;
 const READINGS_A_COMMIT: i64 = 20;
 const SECTOR: usize = 512;
+const PAGE: usize = 4096;
 
 /// Not a test of its own: the process that is recorded. It commits numbers upwards, seals now and
 /// then, acknowledges some of the batches, and says on standard output what it was promised.
@@ -58,7 +59,7 @@ fn a_writer_to_be_recorded() {
 }
 
 /// One recorded call, in the order of their ends.
-enum Call {
+pub enum Call {
     Write {
         file: PathBuf,
         at: usize,
@@ -69,6 +70,10 @@ enum Call {
         len: usize,
     },
     Sync {
+        file: PathBuf,
+    },
+    /// The kernel takes for written what is not.
+    SyncFailed {
         file: PathBuf,
     },
     Remove {
@@ -82,17 +87,31 @@ enum Call {
 
 /// Runs the writer under strace and returns what it did to the files in `folder`.
 fn record(folder: &Path) -> Vec<Call> {
-    let log = folder.join("strace");
-    let calls = "openat,write,pwrite64,ftruncate,fsync,fdatasync,unlink,unlinkat,lseek";
-    let done = Command::new("strace")
-        .args(["-f", "-y", "-xx", "-s", "1000000", "-e", &format!("trace={calls}"), "-o"])
-        .arg(&log)
-        .arg(std::env::current_exe().unwrap())
+    let done = traced(folder, &[])
         .args(["--exact", "power::a_writer_to_be_recorded", "--nocapture"])
         .env(WRITER, folder.join("buffer.db"))
         .output()
         .unwrap_or_else(|e| panic!("strace cannot be started ({e}); tests/run installs it"));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    read_record(folder)
+}
+
+/// Returns this test program under strace, with the record in `folder`.
+pub fn traced(folder: &Path, more: &[&str]) -> Command {
+    let calls = "openat,write,pwrite64,ftruncate,fsync,fdatasync,unlink,unlinkat,lseek";
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-y", "-xx", "-s", "1000000", "-e", &format!("trace={calls}")])
+        .args(more)
+        .arg("-o")
+        .arg(folder.join("strace"))
+        .arg(std::env::current_exe().unwrap());
+    command
+}
+
+/// Reads what strace recorded in `folder`.
+pub fn read_record(folder: &Path) -> Vec<Call> {
+    let log = folder.join("strace");
     let mut calls = Vec::new();
     let mut begun: BTreeMap<String, String> = BTreeMap::new();
     for line in BufReader::new(std::fs::File::open(&log).unwrap()).lines() {
@@ -116,7 +135,11 @@ fn record(folder: &Path) -> Vec<Call> {
 fn parse(line: &str, folder: &Path) -> Option<Call> {
     let (call, rest) = line.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(") = ")?;
-    let result: usize = result.split_whitespace().next()?.parse().ok()?;
+    let failed = result.starts_with("-1");
+    if failed && !call.ends_with("sync") {
+        return None;
+    }
+    let result: usize = result.split_whitespace().next()?.parse().unwrap_or(0);
     if call.starts_with("unlink") {
         let name = String::from_utf8(unescape(arguments.split('"').nth(1)?)).unwrap();
         let file = PathBuf::from(name);
@@ -146,6 +169,7 @@ fn parse(line: &str, folder: &Path) -> Option<Call> {
             let len = rest.rsplit(", ").next()?.parse().ok()?;
             Some(Call::Truncate { file: ours()?, len })
         }
+        "fsync" | "fdatasync" if failed => Some(Call::SyncFailed { file: ours()? }),
         "fsync" | "fdatasync" => Some(Call::Sync { file: ours()? }),
         _ => None,
     }
@@ -157,7 +181,7 @@ fn unescape(text: &str) -> Vec<u8> {
 
 /// How a cut treats what was not synced.
 #[derive(Debug, Clone, Copy)]
-enum Unsynced {
+pub enum Unsynced {
     There,
     Gone,
     Torn(u64),
@@ -168,9 +192,30 @@ enum Unsynced {
 struct Content {
     synced: Vec<u8>,
     seen: Vec<u8>,
+    /// Pages that the kernel takes for written since a sync that failed.
+    lost: BTreeSet<usize>,
 }
 
 impl Content {
+    fn sync(&mut self) {
+        let before = std::mem::replace(&mut self.synced, self.seen.clone());
+        for page in &self.lost {
+            for at in page * PAGE..self.synced.len().min((page + 1) * PAGE) {
+                self.synced[at] = before.get(at).copied().unwrap_or(0);
+            }
+        }
+    }
+
+    fn fail_to_sync(&mut self) {
+        let differs = |page: &usize| {
+            let range = |bytes: &[u8]| {
+                bytes[bytes.len().min(page * PAGE)..bytes.len().min((page + 1) * PAGE)].to_vec()
+            };
+            range(&self.seen) != range(&self.synced)
+        };
+        self.lost.extend((0..self.seen.len().div_ceil(PAGE)).filter(differs));
+    }
+
     fn after(&self, unsynced: Unsynced) -> Vec<u8> {
         match unsynced {
             Unsynced::There => self.seen.clone(),
@@ -200,28 +245,33 @@ impl Content {
 
 /// What the disk holds and what was promised after some calls.
 #[derive(Default, Clone)]
-struct World {
+pub struct World {
     files: BTreeMap<PathBuf, Content>,
-    committed: i64,
+    pub committed: i64,
     freeing: i64,
 }
 
 impl World {
     /// Takes a call; returns whether it changed what a cut would leave.
-    fn take(&mut self, call: &Call) -> bool {
+    pub fn take(&mut self, call: &Call) -> bool {
         match call {
             Call::Write { file, at, bytes } => {
-                let seen = &mut self.files.entry(file.clone()).or_default().seen;
+                let Content { seen, lost, .. } = self.files.entry(file.clone()).or_default();
                 let end = at + bytes.len();
+                lost.retain(|page| end <= page * PAGE || (page + 1) * PAGE <= *at);
                 seen.resize(seen.len().max(end), 0);
                 seen[*at..end].copy_from_slice(bytes);
             }
             Call::Truncate { file, len } => {
-                self.files.entry(file.clone()).or_default().seen.resize(*len, 0);
+                let Content { seen, lost, .. } = self.files.entry(file.clone()).or_default();
+                seen.resize(*len, 0);
+                lost.retain(|page| page * PAGE < *len);
             }
             Call::Sync { file } => {
-                let content = self.files.entry(file.clone()).or_default();
-                content.synced.clone_from(&content.seen);
+                self.files.entry(file.clone()).or_default().sync();
+            }
+            Call::SyncFailed { file } => {
+                self.files.entry(file.clone()).or_default().fail_to_sync();
             }
             Call::Remove { file } => {
                 self.files.remove(file);
@@ -232,7 +282,7 @@ impl World {
         !matches!(call, Call::Committed(_) | Call::Freeing(_))
     }
 
-    fn rebuild(&self, from: &Path, into: &Path, unsynced: Unsynced) {
+    pub fn rebuild(&self, from: &Path, into: &Path, unsynced: Unsynced) {
         for (file, content) in &self.files {
             // The index of the log lives in shared memory and dies with the power.
             if file.extension().is_some_and(|e| e == "db-shm") {
@@ -245,7 +295,7 @@ impl World {
 }
 
 /// Opens what a cut left and compares it with what was promised.
-fn verify(world: &World, folder: &Path, what: &str) {
+pub fn verify(world: &World, folder: &Path, what: &str) {
     let points = Arc::new(Points::default());
     let (store, thread) = open(&folder.join("buffer.db"), &points);
     let found = held(&store);

@@ -126,6 +126,13 @@ batch = {{ max_age = "500ms" }}
         )
     }
 
+    /// Puts the buffer elsewhere, before a start.
+    pub fn move_buffer(&self, path: &Path) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let moved = text.replace("\"buffer.db\"", &format!("{:?}", path.to_str().unwrap()));
+        std::fs::write(&self.config, moved).unwrap();
+    }
+
     /// Starts the daemon under a clock that shows what the file `clock` says: `@1970-..` or an
     /// offset such as `+0`. The time since boot stays the machine's.
     fn start_under_a_clock(&self) -> Peer {
@@ -170,14 +177,14 @@ batch = {{ max_age = "500ms" }}
         }
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 
 /// What a receiver has: batches by their key, each once.
 #[derive(Default)]
-struct Received {
+pub struct Received {
     batches: BTreeMap<u64, Vec<u8>>,
     status: Vec<String>,
 }
@@ -195,7 +202,7 @@ impl Received {
     }
 
     /// Returns the poll numbers that arrived, in the order of sequence and time.
-    fn polls(&self) -> Vec<i64> {
+    pub fn polls(&self) -> Vec<i64> {
         let mut polls = Vec::new();
         for payload in self.batches.values() {
             let batch = batch::decode(payload).unwrap();
@@ -210,15 +217,15 @@ impl Received {
         polls
     }
 
-    fn sequences_are_complete(&self) -> bool {
+    pub fn sequences_are_complete(&self) -> bool {
         self.batches.keys().copied().eq(1..=self.batches.len() as u64)
     }
 }
 
-type Inbox = Framed<TcpStream, Codec>;
+pub type Inbox = Framed<TcpStream, Codec>;
 
 /// Subscribes, waiting for the broker when it is still starting.
-async fn subscribe(port: u16) -> Inbox {
+pub async fn subscribe(port: u16) -> Inbox {
     let stream = loop {
         match TcpStream::connect(("127.0.0.1", port)).await {
             Ok(stream) => break stream,
@@ -243,7 +250,11 @@ async fn subscribe(port: u16) -> Inbox {
 }
 
 /// Receives until `enough`, at most a minute.
-async fn receive(inbox: &mut Inbox, received: &mut Received, enough: impl Fn(&Received) -> bool) {
+pub async fn receive(
+    inbox: &mut Inbox,
+    received: &mut Received,
+    enough: impl Fn(&Received) -> bool,
+) {
     let end = Instant::now() + Duration::from_secs(60);
     while !enough(received) {
         let packet = tokio::time::timeout_at(end.into(), inbox.next()).await;
@@ -263,7 +274,7 @@ async fn receive(inbox: &mut Inbox, received: &mut Received, enough: impl Fn(&Re
     }
 }
 
-fn consecutive(polls: &[i64]) -> bool {
+pub fn consecutive(polls: &[i64]) -> bool {
     polls.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }
 

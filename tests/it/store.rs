@@ -11,17 +11,23 @@ use fieldgate::batch::{Coding, RowValue, decode};
 use fieldgate::clock::System;
 use fieldgate::events::Events;
 use fieldgate::reading::{Group, PointInfo, Points, Sample, Stream, UnixMillis, Value};
-use fieldgate::store::settings::{Seal, Settings};
-use fieldgate::store::{Health, Store, StoreThread, Trouble};
+use fieldgate::store::settings::{Seal, Settings, Write};
+use fieldgate::store::{Health, OpenError, Store, StoreThread, Trouble};
 
 /// Names the database for a child that writes; its presence makes the test below the child.
 const CHILD: &str = "FIELDGATE_TEST_STORE_WRITER";
 
 pub fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
+    try_open(path, points).unwrap()
+}
+
+pub fn try_open(path: &Path, points: &Arc<Points>) -> Result<(Store, StoreThread), OpenError> {
     let settings = Settings {
         path: path.into(),
         keep: Duration::from_secs(86_400 * 365),
         bytes_max: 1 << 40,
+        free_min: 0,
+        write: Write::Always,
         commit: Duration::from_millis(20),
         seal: Seal {
             age_max: Duration::from_millis(100),
@@ -32,7 +38,7 @@ pub fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
         gateway: "gw".into(),
         config_hash: "c0ffee".into(),
     };
-    Store::open(settings, Arc::clone(points), Arc::new(System), Events::default()).unwrap()
+    Store::open(settings, Arc::clone(points), Arc::new(System), Events::default())
 }
 
 pub fn group(points: &Points, number: i64) -> Group {
@@ -148,10 +154,10 @@ fn everything_reported_as_committed_survives_kill_9() {
 }
 
 /// A file system of its own of one MiB, unmounted when dropped.
-struct Small(tempfile::TempDir);
+pub struct Small(pub tempfile::TempDir);
 
 impl Small {
-    fn mount() -> Self {
+    pub fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let done = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=1m", "none"])
@@ -171,7 +177,7 @@ impl Drop for Small {
 
 /// Returns whether this process may mount, which is what the test below stands on. Without that the
 /// same behaviour is tested with a page limit, beside the store's code.
-fn may_mount() -> bool {
+pub fn may_mount() -> bool {
     std::fs::read_to_string("/proc/self/status")
         .unwrap()
         .lines()

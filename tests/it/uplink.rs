@@ -586,6 +586,8 @@ fn store_settings(folder: &Path) -> store::settings::Settings {
         coding: Coding::Plain,
     };
     store::settings::Settings {
+        free_min: 0,
+        write: store::settings::Write::Always,
         path: folder.join("buffer.db"),
         keep: Duration::from_secs(86_400),
         bytes_max: 1 << 30,

@@ -251,7 +251,7 @@ impl Wreck {
                 readings: u64::try_from(int(n)?).ok()?,
                 span: (UnixMillis(int(t0)?), UnixMillis(int(t1)?)),
                 sealed_at: UnixMillis(int(sealed_at)?),
-                payload: payload.to_vec(),
+                payload: payload.to_vec().into(),
             };
             if i64::from(batches::checksum(cell.rowid, &batch)) != int(crc)? {
                 return None;

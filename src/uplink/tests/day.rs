@@ -304,6 +304,8 @@ impl Gateway {
 
     fn open(&self) -> (Store, StoreThread) {
         let settings = crate::store::settings::Settings {
+            free_min: 0,
+            write: crate::store::settings::Write::Always,
             path: self.folder.path().join("buffer.db"),
             keep: Duration::from_secs(86_400 * 30),
             bytes_max: QUOTA_BYTES,
@@ -341,7 +343,7 @@ impl Gateway {
 }
 
 /// Bytes that outages of more than half an hour fill.
-const QUOTA_BYTES: u64 = 16 * 1024;
+const QUOTA_BYTES: u64 = (64 + 24) * 4096;
 
 /// Runs one life of the gateway, from a start to a kill or to `until`; returns the second it ended.
 async fn live(sea: &Mutex<Sea>, gateway: &mut Gateway, from: u32, until: u32) -> u32 {
