@@ -200,7 +200,7 @@ impl Disk {
         }
         self.drop_old(around, &mut outcome)?;
         outcome.empty = self.lanes.iter().all(|lane| lane.batches == 0) && held.is_empty();
-        for (shelf, seq, batch) in held.to_write() {
+        for (shelf, seq, batch) in held.write_out() {
             batches::insert(&self.conn, &mut self.lanes[shelf as usize], seq, batch)?;
         }
         let unsealed = self.gather(work, held, around, &mut outcome)?;

@@ -40,7 +40,7 @@ impl Held {
     }
 
     /// Returns what the transaction under way is to write: everything, once holding has ended.
-    pub(super) fn to_write(&mut self) -> impl Iterator<Item = (Shelf, u64, &Sealed)> {
+    pub(super) fn write_out(&mut self) -> impl Iterator<Item = (Shelf, u64, &Sealed)> {
         self.written = !self.on;
         let write = self.written;
         self.batches
