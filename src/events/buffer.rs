@@ -233,15 +233,21 @@ pub fn salvage_stuck(aside: &Path, words: &str) -> Notice {
 /// The export cannot be written to `to`.
 #[must_use]
 pub fn not_exported(to: &Path, kind: std::io::ErrorKind) -> Notice {
-    let what = match kind {
-        std::io::ErrorKind::AlreadyExists => "is there already",
-        std::io::ErrorKind::StorageFull => "does not fit on the disk",
-        std::io::ErrorKind::PermissionDenied => "may not be written by this user",
-        std::io::ErrorKind::NotFound => "names a folder that does not exist",
-        _ => "cannot be written",
+    use std::io::ErrorKind;
+    let (what, likely) = match kind {
+        ErrorKind::AlreadyExists => ("is there already", "it was exported before"),
+        ErrorKind::StorageFull => ("does not fit on the disk", "it is the disk that filled up"),
+        ErrorKind::ReadOnlyFilesystem => {
+            ("is on a read-only file system", "it was remounted read-only after an error")
+        }
+        ErrorKind::PermissionDenied => {
+            ("may not be written by this user", "the folder belongs to another user")
+        }
+        ErrorKind::NotFound => ("names a folder that does not exist", "a typing error"),
+        _ => ("cannot be written", "the disk is failing, or was taken out"),
     };
     Notice::error(&NOT_EXPORTED, format!("export {}", to.display()), what)
-        .likely("the name is taken, or the folder is not ours")
+        .likely(likely)
         .try_next("another FILE, or - for standard output")
 }
 
@@ -310,6 +316,17 @@ pub fn missing(path: &Path) -> Notice {
         .likely("the daemon has not run yet")
         .likely("`path` in the `buffer` table names another place")
         .try_next("fieldgate config show")
+}
+
+/// SQLite cannot read it.
+#[must_use]
+pub fn unreadable(path: &Path) -> Notice {
+    Notice::error(&UNUSABLE, subject(path), "cannot be read: what is stored there is damaged")
+        .seen("The daemon moves it aside at its next start, and what is sound comes back.")
+        .likely("a power cut on a medium that does not keep what it promised to have written")
+        .likely("a worn-out card")
+        .likely("it is no buffer at all")
+        .try_next(format!("fieldgate buffer export FILE --damaged {}", path.display()))
 }
 
 /// The disk does not let us open it; `words` say why.

@@ -1,16 +1,20 @@
 //! A store looked at from outside, with or without its daemon: every checksum held against its row,
 //! and batches written to a file. Nothing is changed, and no lock is taken.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Result};
 
+use crate::limits;
+use crate::reading::{PointInfo, Points, Stream};
 use crate::store::batches;
 use crate::store::lane::Lane;
 use crate::store::salvage::{self, Progress};
 use crate::store::schema::{self, Kind};
 use crate::store::series;
+use crate::store::slots::Piece;
 use crate::store::trouble::{OpenError, Trouble};
 use crate::store::wreck::Wreck;
 use crate::store::{Shelf, file, slots};
@@ -47,6 +51,8 @@ pub struct Exported {
     pub readings: u64,
     /// Batches that are there and could not be read, or that the store says it held.
     pub missing: u64,
+    /// Committed readings that are in no batch yet, and so not in the export.
+    pub not_sealed: u64,
 }
 
 impl Findings {
@@ -178,7 +184,7 @@ pub fn export(
         }
         return Ok(export_wreck(&wreck, out));
     }
-    let (conn, _) = open(path)?;
+    let (conn, version) = open(path)?;
     let mut exported = Exported::default();
     let mut failed = None;
     let walked = batches::walk(&conn, |_, _, batch| {
@@ -193,9 +199,41 @@ pub fn export(
     });
     match (walked, failed) {
         (_, Some(error)) => Ok(Err(error)),
-        (Ok(()), None) => Ok(out.flush().map(|()| exported)),
+        (Ok(()), None) => {
+            // What cannot be counted is no reason to keep the rest back.
+            exported.not_sealed = not_sealed(&conn, version).unwrap_or(0);
+            Ok(out.flush().map(|()| exported))
+        }
         (Err(error), None) => Err(OpenError::unusable(path, Trouble::of(&error))),
     }
+}
+
+/// Counts the readings in slots.
+fn not_sealed(conn: &Connection, version: i64) -> Result<u64> {
+    let epoch = schema::epoch(conn, version)?;
+    let lanes = Lane::load(conn, epoch, version)?;
+    let mut chunks: BTreeMap<(u64, usize), Vec<Piece>> = BTreeMap::new();
+    let mut bodies = conn.prepare("SELECT body FROM slot")?;
+    let mut bodies = bodies.query([])?;
+    while let Some(row) = bodies.next()? {
+        let body = row.get_ref(0)?.as_bytes().unwrap_or(&[0]);
+        if let Some(part) = slots::parse(epoch, body)
+            && part.ordinal > lanes[part.stream].floor
+        {
+            let chunk = chunks.entry((part.ordinal, part.stream)).or_default();
+            chunk.push((part.part, part.parts, part.data.to_vec()));
+        }
+    }
+    let whole = chunks.into_iter().map(|((_, stream), parts)| (stream, slots::join(parts)));
+    Ok(whole.map(|(stream, (_, data))| readings(&data, Stream::ALL[stream])).sum())
+}
+
+/// Counts the readings of a chunk; 0 for one that is damaged.
+fn readings(data: &[u8], stream: Stream) -> u64 {
+    let points = Points::default();
+    let any = points.intern(PointInfo::new("", "", "")).ok();
+    let groups = slots::groups(data, stream, |_| any).unwrap_or_default();
+    groups.iter().map(|group| group.samples.len() as u64).sum()
 }
 
 fn export_wreck(wreck: &Wreck, out: &mut impl Write) -> io::Result<Exported> {
@@ -203,6 +241,8 @@ fn export_wreck(wreck: &Wreck, out: &mut impl Write) -> io::Result<Exported> {
     let mut after = None;
     loop {
         let Some(survey) = wreck.survey(after, 0, || true) else { return Ok(exported) };
+        let chunks = survey.slots.iter().map(|(stream, data)| readings(data, *stream));
+        exported.not_sealed = chunks.sum();
         for key in survey.keys() {
             after = Some(key);
             let Some(found) = wreck.fetch(&survey, key) else { continue };
@@ -216,6 +256,18 @@ fn export_wreck(wreck: &Wreck, out: &mut impl Write) -> io::Result<Exported> {
             return Ok(exported);
         }
     }
+}
+
+/// Returns whether anything of a store stands at `path`: a database, or one that was moved aside.
+#[must_use]
+pub fn is_there(path: &Path) -> bool {
+    path.exists() || file::has_log(path) || !file::damaged_stores(path).is_empty()
+}
+
+/// Returns whether the disk has too little room for a salvage, which waits for more.
+#[must_use]
+pub fn is_cramped(path: &Path) -> bool {
+    file::room(path).is_some_and(|room| room < limits::SALVAGE_ROOM_BYTES_MIN)
 }
 
 /// Returns whether all that can be read in the damaged stores beside the one at `path` is back.

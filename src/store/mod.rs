@@ -66,7 +66,7 @@ use settings::Settings;
 use writer::Writer;
 
 pub use batches::footprint;
-pub use examine::{Exported, Findings, check, export, is_salvaged};
+pub use examine::{Exported, Findings, check, export, is_cramped, is_salvaged, is_there};
 pub use salvage::Progress;
 pub use shelf::Shelf;
 pub use status::{Backlog, Health, Status, StreamStatus, UplinkStatus, inspect, usage};

@@ -165,6 +165,7 @@ impl fmt::Display for OpenError {
             Self::Newer { path, version } => buffer::newer(path, *version).fmt(f),
             Self::Foreign { path } => buffer::foreign(path).fmt(f),
             Self::Missing { path } => buffer::missing(path).fmt(f),
+            Self::Unusable { path, trouble: Trouble::Damaged } => buffer::unreadable(path).fmt(f),
             Self::Unusable { path, trouble } => buffer::unusable(path, trouble.words()).fmt(f),
         }
     }

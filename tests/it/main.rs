@@ -9,6 +9,7 @@
     clippy::print_stdout
 )]
 
+mod buffer;
 #[cfg(feature = "receive")]
 mod campaign;
 mod cli;

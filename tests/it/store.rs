@@ -17,12 +17,8 @@ use fieldgate::store::{Health, OpenError, Store, StoreThread, Trouble};
 /// Names the database for a child that writes; its presence makes the test below the child.
 const CHILD: &str = "FIELDGATE_TEST_STORE_WRITER";
 
-pub fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
-    try_open(path, points).unwrap()
-}
-
-pub fn try_open(path: &Path, points: &Arc<Points>) -> Result<(Store, StoreThread), OpenError> {
-    let settings = Settings {
+pub fn settings(path: &Path) -> Settings {
+    Settings {
         path: path.into(),
         keep: Duration::from_secs(86_400 * 365),
         bytes_max: 1 << 40,
@@ -37,8 +33,15 @@ pub fn try_open(path: &Path, points: &Arc<Points>) -> Result<(Store, StoreThread
         },
         gateway: "gw".into(),
         config_hash: "c0ffee".into(),
-    };
-    Store::open(settings, Arc::clone(points), Arc::new(System), Events::default())
+    }
+}
+
+pub fn open(path: &Path, points: &Arc<Points>) -> (Store, StoreThread) {
+    try_open(path, points).unwrap()
+}
+
+pub fn try_open(path: &Path, points: &Arc<Points>) -> Result<(Store, StoreThread), OpenError> {
+    Store::open(settings(path), Arc::clone(points), Arc::new(System), Events::default())
 }
 
 pub fn group(points: &Points, number: i64) -> Group {
@@ -167,6 +170,17 @@ impl Small {
         assert!(mounted, "a small file system cannot be mounted; this test needs root");
         Self(folder)
     }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Mounts it anew: `how` is `ro` or `rw`.
+    pub fn remount(&self, how: &str) {
+        let how = format!("remount,{how}");
+        let done = Command::new("mount").args(["-o", &how]).arg(self.0.path()).status();
+        assert!(done.is_ok_and(|status| status.success()), "it does not remount");
+    }
 }
 
 impl Drop for Small {
@@ -191,7 +205,7 @@ fn a_full_file_system_does_not_prevent_a_start() {
         return;
     }
     let small = Small::mount();
-    let path = small.0.path().join("buffer.db");
+    let path = small.path().join("buffer.db");
     let points = Arc::new(Points::default());
     let (store, thread) = open(&path, &points);
     let epoch = store.status().epoch;
@@ -201,7 +215,7 @@ fn a_full_file_system_does_not_prevent_a_start() {
     // Without them the database cannot even be opened when nothing fits.
     let _ = std::fs::remove_file(path.with_extension("db-shm"));
     let _ = std::fs::remove_file(path.with_extension("db-wal"));
-    let ballast = small.0.path().join("ballast");
+    let ballast = small.path().join("ballast");
     assert!(std::fs::write(&ballast, vec![0; 4 << 20]).is_err());
     let (store, _thread) = open(&path, &points);
     assert_eq!(
@@ -224,8 +238,8 @@ fn a_full_file_system_costs_nothing_but_time() {
     }
     let small = Small::mount();
     let points = Arc::new(Points::default());
-    let (store, thread) = open(&small.0.path().join("buffer.db"), &points);
-    let ballast = small.0.path().join("ballast");
+    let (store, thread) = open(&small.path().join("buffer.db"), &points);
+    let ballast = small.path().join("ballast");
     runtime().block_on(async {
         store.append(group(&points, 1));
         store.flush(true).await.unwrap();

@@ -1,6 +1,6 @@
 //! `fieldgate buffer check`, `export` and `repair`: what to do about a buffer that took damage.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::clock::System;
 use crate::error::{Exit, Fatal};
 use crate::events::{self, Events};
 use crate::reading::Points;
-use crate::store::{self, Exported, Findings, OpenError, Progress, Store};
+use crate::store::{self, Exported, Findings, Health, OpenError, Progress, Shelf, Store, Trouble};
 
 /// How often a repair looks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -107,29 +107,42 @@ pub(super) fn export(args: Export, config: &Path) -> Result<Exit, Fatal> {
             Err(_) => (PathBuf::from(named), true),
         },
     };
-    let to_pipe = args.to == Path::new("-");
-    let exported = if to_pipe {
-        store::export(&from, damaged, &mut BufWriter::new(io::stdout().lock()))
-    } else {
-        let file = File::create_new(&args.to).map_err(|e| unwritten(&args.to, &e))?;
-        let mut out = BufWriter::new(file);
-        store::export(&from, damaged, &mut out).map(|exported| {
-            exported.and_then(|exported| out.get_ref().sync_all().map(|()| exported))
-        })
-    };
-    let exported = exported.map_err(|error| unreachable(&error))?;
-    let exported = match exported {
-        // Whoever read our output has seen enough.
-        Err(e) if to_pipe && e.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-        other => other.map_err(|e| unwritten(&args.to, &e))?,
-    };
-    let text = written(args.json, &from, &args.to, exported);
-    if to_pipe {
-        tell_aside(&text)
-    } else {
-        tell(&text)
+    if args.to == Path::new("-") {
+        let exported = store::export(&from, damaged, &mut BufWriter::new(io::stdout().lock()));
+        return match exported.map_err(|error| unreachable(&error))? {
+            // Whoever read our output has seen enough.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+            Err(e) => Err(unwritten(&args.to, &e)),
+            Ok(exported) => {
+                tell_aside(&written(args.json, &from, &args.to, exported));
+                Ok(whole(exported))
+            }
+        };
     }
-    Ok(if exported.missing > 0 { Exit::Problem } else { Exit::Done })
+    let exported = export_to_file(&args.to, &from, damaged)?;
+    tell(&written(args.json, &from, &args.to, exported));
+    Ok(whole(exported))
+}
+
+fn whole(exported: Exported) -> Exit {
+    if exported.missing > 0 { Exit::Problem } else { Exit::Done }
+}
+
+/// Writes a new file; one that did not become whole is taken away again.
+fn export_to_file(to: &Path, from: &Path, damaged: bool) -> Result<Exported, Fatal> {
+    let file = File::create_new(to).map_err(|e| unwritten(to, &e))?;
+    let mut out = BufWriter::new(file);
+    let done = match store::export(from, damaged, &mut out) {
+        Err(error) => Err(unreachable(&error)),
+        Ok(exported) => exported
+            .and_then(|exported| out.get_ref().sync_all().map(|()| exported))
+            .map_err(|e| unwritten(to, &e)),
+    };
+    if done.is_err() {
+        // What is left of it is ours and of no use; the first error tells more than this one.
+        let _ = fs::remove_file(to);
+    }
+    done
 }
 
 fn unwritten(to: &Path, error: &io::Error) -> Fatal {
@@ -137,19 +150,25 @@ fn unwritten(to: &Path, error: &io::Error) -> Fatal {
 }
 
 fn written(as_json: bool, from: &Path, to: &Path, exported: Exported) -> String {
-    let Exported { batches, readings, missing } = exported;
+    let Exported { batches, readings, missing, not_sealed } = exported;
     if as_json {
         return json!({
             "from": from, "to": to, "batches": batches, "readings": readings, "missing": missing,
+            "readings_not_sealed": not_sealed,
         })
         .to_string();
     }
-    let missing = match missing {
-        0 => String::new(),
-        n => format!("; {n} batches cannot be read"),
-    };
-    let (from, to) = (from.display(), to.display());
-    format!("{readings} readings in {batches} batches of {from} are in {to}{missing}")
+    let from = from.display();
+    let to =
+        if to == Path::new("-") { "went out".into() } else { format!("are in {}", to.display()) };
+    let mut text = format!("{readings} readings in {batches} batches of {from} {to}");
+    if missing > 0 {
+        text.push_str(&format!("; {missing} batches cannot be read"));
+    }
+    if not_sealed > 0 {
+        text.push_str(&format!("; {not_sealed} readings are in no batch yet and stay behind"));
+    }
+    text
 }
 
 /// Salvages all damaged buffers beside the configured one.
@@ -159,50 +178,90 @@ pub(super) fn repair(as_json: bool, named: Option<PathBuf>, config: &Path) -> Re
         settings.path = path;
     }
     let path = settings.path.clone();
+    if !store::is_there(&path) {
+        return Err(unreachable(&OpenError::Missing { path }));
+    }
+    let suspect = !store::check(&path).is_ok_and(|found| found.is_sound());
     let events = Events::default();
-    let done = super::super::block_on(async {
+    let (done, lost) = super::super::block_on(async {
         let (store, thread) =
             Store::open(settings, Arc::new(Points::default()), Arc::new(System), events.clone())
                 .map_err(|error| unreachable(&error))?;
+        if suspect {
+            touch_all(&store).await;
+        }
         let done = salvaged(&store, &path, &events).await;
         drop(store);
-        thread.close();
-        Ok(done)
+        Ok((done, thread.close()))
     })?;
-    let lines: Vec<_> = done
-        .iter()
-        .map(|one| {
-            let Progress { name, batches, readings, slots, missing, uncertain, .. } = one;
-            format!(
-                "{name}: {readings} readings in {batches} batches and {slots} not sealed are back; \
-             {missing} batches are missing, {uncertain} rows of readings stay where they are"
-            )
-        })
-        .collect();
+    let standing = events.standing();
+    let refused = standing.iter().find(|one| one.notice.code.id == events::buffer::REFUSED.id);
+    if let Some(condition) = refused.filter(|_| lost > 0 || !store::is_salvaged(&path, &done)) {
+        return Err(Fatal::new(Exit::Unreachable, condition.notice.to_string()));
+    }
+    if store::is_cramped(&path) && !store::is_salvaged(&path, &done) {
+        return Err(unreachable(&OpenError::Unusable { path, trouble: Trouble::Full }));
+    }
     let whole = done.iter().all(|one| one.done && one.missing == 0);
-    tell(&match (as_json, lines.is_empty()) {
-        (true, _) => {
-            let salvages: Vec<_> = done.iter().map(salvage).collect();
-            json!({"path": path, "salvages": salvages}).to_string()
-        }
-        (false, true) => format!("no damaged buffer stands beside {}", path.display()),
-        (false, false) => lines.join("\n"),
+    tell(&if as_json {
+        let salvages: Vec<_> = done.iter().map(salvage).collect();
+        json!({"path": path, "salvages": salvages}).to_string()
+    } else {
+        repaired(&path, &done)
     });
     Ok(if whole { Exit::Done } else { Exit::Problem })
 }
 
-/// Waits until everything that can be read is back, or cannot be read at all.
+fn repaired(path: &Path, done: &[Progress]) -> String {
+    if done.is_empty() {
+        return format!("no damaged buffer stands beside {}", path.display());
+    }
+    let sentence = |one: &Progress| {
+        let Progress { name, batches, readings, slots, missing, uncertain, .. } = one;
+        let mut text = format!(
+            "{name}: {readings} readings in {batches} batches and {slots} that were in none are back"
+        );
+        if *missing > 0 {
+            text.push_str(&format!("; {missing} batches are missing"));
+        }
+        if *uncertain > 0 {
+            text.push_str(&format!("; {uncertain} rows of readings stay where they are"));
+        }
+        if !one.done {
+            text.push_str("; it is not done, because the file cannot be read");
+        }
+        text
+    };
+    done.iter().map(sentence).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads every batch once: damage shows to the store only when it is read, and it then does what is
+/// to be done about it.
+async fn touch_all(store: &Store) {
+    for shelf in Shelf::ALL {
+        let mut after = 0;
+        // Where the disk does not answer, or the store was moved aside, there is no more to see.
+        while let Ok(batches) = store.next(shelf, after, 100).await {
+            let Some(last) = batches.last() else { break };
+            after = last.seq();
+        }
+    }
+}
+
+/// Waits until everything that can be read is back, or cannot be read at all, or has no room.
 async fn salvaged(store: &Store, path: &Path, events: &Events) -> Vec<Progress> {
     loop {
         // A disk that refuses is told as such, and tried again by the next look.
-        let _ = store.flush(true).await;
+        let flushed = store.flush(true).await;
         let status = store.status();
-        let stuck = events.standing().iter().any(|condition| {
-            [&events::buffer::SALVAGE_STUCK, &events::buffer::REFUSED]
-                .iter()
-                .any(|code| code.id == condition.notice.code.id)
-        });
-        if stuck || store::is_salvaged(path, &status.salvages) {
+        let standing = events.standing();
+        let is_stuck = |id| standing.iter().any(|condition| condition.notice.code.id == id);
+        let refused = flushed.is_err() && is_stuck(events::buffer::REFUSED.id);
+        if (refused && status.health != Health::Refused(Trouble::Damaged))
+            || is_stuck(events::buffer::SALVAGE_STUCK.id)
+            || store::is_salvaged(path, &status.salvages)
+            || store::is_cramped(path)
+        {
             return status.salvages;
         }
         tokio::time::sleep(LOOK_EVERY).await;
