@@ -5,7 +5,9 @@
 //! other way round: sources end, the pipeline drains what they left, the store commits and seals,
 //! the uplink sends what it can and says goodbye, the store closes. A source that panics is started
 //! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
-//! them ending by itself ends the gateway, and systemd starts it again.
+//! them ending by itself ends the gateway, and systemd starts it again. What hangs shows in `pulse`.
+
+mod pulse;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,6 +35,9 @@ use crate::sources::{Outlet, Source};
 use crate::store::{Health, Store, StoreThread};
 use crate::uplink::Uplink;
 
+pub use self::pulse::Pulse;
+use self::pulse::{Beat, Watched};
+
 /// First pause before a failed source is started again; doubled up to
 /// [`limits::RECONNECT_DELAY_MAX`].
 const RESTART_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -51,6 +56,7 @@ pub struct Gateway {
     pipeline: JoinSet<()>,
     stop_uplinks: CancellationToken,
     uplinks: JoinSet<()>,
+    watched: Vec<Watched>,
 }
 
 impl Gateway {
@@ -79,16 +85,35 @@ impl Gateway {
 
         let stop_uplinks = CancellationToken::new();
         let mut uplinks = JoinSet::new();
+        let mut watched = Vec::new();
         for (settings, place) in config.uplinks.into_iter().zip(0..) {
+            let (name, beat) = (format!("uplink {}", settings.name), Arc::<Beat>::default());
+            watched.push(Watched::new(name, Arc::clone(&beat), Some(Duration::ZERO)));
             let (points, clock) = (Arc::clone(&points), Arc::clone(&clock));
             let uplink = Uplink::new(settings, store.share(place), points, clock, events.clone());
-            uplinks.spawn(uplink.run(stop_uplinks.clone()));
+            uplinks.spawn(beat.around(uplink.run(stop_uplinks.clone())));
         }
 
         let outlet = Outlet { groups, points, clock, events: events.clone() };
         let stop_sources = CancellationToken::new();
-        let sources = start_sources(config.sources, &outlet, &stop_sources)?;
-        Ok(Self { store, events, thread, stop_sources, sources, pipeline, stop_uplinks, uplinks })
+        let sources = start_watched(config.sources, &outlet, &stop_sources, &mut watched)?;
+        Ok(Self {
+            store,
+            events,
+            thread,
+            stop_sources,
+            sources,
+            pipeline,
+            stop_uplinks,
+            uplinks,
+            watched,
+        })
+    }
+
+    /// Hands out the proof of progress, once, to whoever feeds a watchdog with it.
+    pub fn pulse(&mut self) -> Pulse {
+        let watched = std::mem::take(&mut self.watched);
+        Pulse::new(self.store.clone(), self.events.clone(), watched)
     }
 
     /// Waits until a part that never ends by itself has ended, and says which: the store's thread,
@@ -181,12 +206,23 @@ pub fn start_sources(
     outlet: &Outlet,
     stop: &CancellationToken,
 ) -> Result<JoinSet<()>, Fatal> {
+    start_watched(settings, outlet, stop, &mut Vec::new())
+}
+
+fn start_watched(
+    settings: Vec<SourceSettings>,
+    outlet: &Outlet,
+    stop: &CancellationToken,
+    watched: &mut Vec<Watched>,
+) -> Result<JoinSet<()>, Fatal> {
     let mut tasks = JoinSet::new();
     for settings in settings {
         let source =
             build(settings, &outlet.points).map_err(|why| Fatal::new(Exit::Misconfigured, why))?;
         tracing::info!("reads {}", source.name());
-        tasks.spawn(keep_running(source, outlet.clone(), stop.clone()));
+        let beat = Arc::<Beat>::default();
+        watched.push(Watched::new(source.name(), Arc::clone(&beat), source.pace()));
+        tasks.spawn(beat.around(keep_running(source, outlet.clone(), stop.clone())));
     }
     Ok(tasks)
 }

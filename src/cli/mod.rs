@@ -9,8 +9,10 @@ mod demo;
 mod explain;
 mod memory;
 mod once;
+mod pages;
 mod ports;
 mod run;
+mod systemd;
 mod wear;
 
 use std::future::Future;
@@ -64,6 +66,9 @@ enum Command {
     Demo(demo::Demo),
     /// Tells what is behind a code such as FG-M03
     Explain(explain::Explain),
+    Completions(pages::Completions),
+    #[command(hide = true)]
+    Man(pages::Man),
 }
 
 /// Runs the command that the arguments name.
@@ -80,6 +85,8 @@ pub fn main() -> Exit {
         Command::Ports(ports) => ports.run(),
         Command::Demo(demo) => demo.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     ended.unwrap_or_else(|fatal| {
         complain(&fatal);

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::cli::memory;
+use crate::cli::systemd::Systemd;
 use crate::config::{self, Config};
 use crate::error::{Exit, Fatal};
 use crate::gateway::Gateway;
@@ -32,19 +33,24 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     }
     announce(&config);
     super::block_on(async {
+        let systemd = Systemd::from_environment();
         let mut gateway = Gateway::start(config)?;
         drop(apart);
         memory::give_back();
+        let report = systemd.report(gateway.pulse());
         tokio::select! {
             signal = told_to_stop() => {
                 tracing::info!("{}: committing and sending what is left", signal?);
+                systemd.stopping().await;
                 gateway.stop().await?;
                 tracing::info!("stopped");
                 Ok(Exit::Done)
             }
             never = settled() => match never {},
+            never = report => match never {},
             fatal = gateway.broken() => {
                 // The other parts are stopped in order all the same; why it broke is the last word.
+                systemd.stopping().await;
                 let _ = gateway.stop().await;
                 Err(fatal)
             }

@@ -59,9 +59,20 @@ pub static SYSTEM: Code = Code {
             the output, or a sandbox or limit on open files that is tighter than fieldgate needs.",
 };
 
+/// A part makes no progress.
+pub static PART_STUCK: Code = Code {
+    id: "FG-G07",
+    title: "a part of the gateway hangs",
+    about: "The store's thread has not answered for half a minute, or the task of an uplink or source \
+            has not woken although its own timers should have woken it. While this lasts the watchdog \
+            is not fed, so that systemd ends the gateway and starts it again. Readings that were \
+            committed are safe. A store that hangs is most often a card or disk that takes a request \
+            and never answers; a disk that refuses is told otherwise and is no reason to restart.",
+};
+
 /// This room's codes.
 pub const CODES: &[&Code] =
-    &[&SOURCE_FAILED, &SLOW_STOP, &NO_DEMO, &PART_ENDED, &NOT_COMMITTED, &SYSTEM];
+    &[&SOURCE_FAILED, &SLOW_STOP, &NO_DEMO, &PART_ENDED, &NOT_COMMITTED, &SYSTEM, &PART_STUCK];
 
 /// A source panicked and will be started again.
 #[must_use]
@@ -90,6 +101,19 @@ pub fn part_ended(part: &str) -> Notice {
         .seen("What was committed is safe; systemd starts the gateway again.")
         .likely("a fault in fieldgate itself, met through unusual input")
         .try_next("report the lines of the log before this one")
+}
+
+/// A part hangs: `the store`, `bus rs485-1`, `uplink cloud`.
+#[must_use]
+pub fn part_stuck(part: &str) -> Notice {
+    let notice = Notice::error(&PART_STUCK, part, "makes no progress")
+        .seen("The watchdog is not fed until it does; systemd then starts the gateway again.");
+    let notice = if part == "the store" {
+        notice.likely("the card or disk has stopped answering")
+    } else {
+        notice.likely("a fault in fieldgate itself, met through unusual input")
+    };
+    notice.try_next("dmesg | tail; then report the lines of the log before this one")
 }
 
 /// The last commit failed; `lost` readings were not written.

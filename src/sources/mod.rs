@@ -12,6 +12,7 @@ pub mod zigbee2mqtt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,12 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub trait Source: Send {
     /// Returns what people call it, as a notice's subject begins: `bus rs485-1`.
     fn name(&self) -> String;
+
+    /// Returns the longest its task sleeps by itself, whatever its wire does; `None` for one that
+    /// only listens, since nothing need ever come.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
 
     /// Reads until `stop` is cancelled, then returns within a second. Never returns by itself: what
     /// cannot be reached is tried again. The gateway starts it again after a panic.

@@ -53,6 +53,10 @@ pub(super) enum Request {
         seal: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Asks for nothing but an answer.
+    Alive {
+        reply: oneshot::Sender<()>,
+    },
     /// To be written with the next commit; one at a time.
     Salvaged(Box<Haul>),
 }

@@ -241,6 +241,14 @@ impl Store {
         answer.await.unwrap_or(Err(StoreError::Ended))
     }
 
+    /// Returns whether the thread has answered a question that costs it nothing, however long that
+    /// takes: `true` says that it goes on, with a disk that refuses too. `false` comes at once when
+    /// too many requests wait, or the store has ended.
+    pub async fn answers(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.0.intake.request(Request::Alive { reply }).is_ok() && answer.await.is_ok()
+    }
+
     /// Returns the state after the last commit, with the readings that wait for the next one.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -28,6 +28,8 @@ pub(super) struct Faults {
     pages_max: AtomicU32,
     /// The next commit succeeds and says that it failed.
     lie: AtomicBool,
+    /// The thread hangs while a test holds this.
+    hang: Arc<Mutex<()>>,
 }
 
 impl Faults {
@@ -37,6 +39,10 @@ impl Faults {
             pages => pages,
         };
         disk.conn().execute_batch(&format!("PRAGMA max_page_count = {most}")).unwrap();
+    }
+
+    pub(super) fn hang(&self) {
+        drop(self.hang.lock());
     }
 
     pub(super) fn after_commit(&self) -> rusqlite::Result<()> {
@@ -52,6 +58,11 @@ impl Store {
     /// Lets the disk refuse to grow, as a full one does, or take everything again.
     pub(crate) fn refuse_commits(&self, refuse: bool) {
         self.0.faults.pages_max.store(u32::from(refuse), Ordering::Relaxed);
+    }
+
+    /// What the thread hangs on while it is locked, as on a disk that never answers.
+    pub(crate) fn hanger(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.0.faults.hang)
     }
 }
 

@@ -155,6 +155,8 @@ impl Writer {
         loop {
             self.salvage();
             let call = self.shared.intake.wait(self.next_commit, self.refused.is_some());
+            #[cfg(test)]
+            self.shared.faults.hang();
             match self.answer(call) {
                 None => {}
                 Some(Stop::Flush) => break,
@@ -188,6 +190,9 @@ impl Writer {
                 Request::Salvaged(haul) => {
                     self.work.salvaged = Some(haul);
                     came_back = true;
+                }
+                Request::Alive { reply } => {
+                    let _ = reply.send(());
                 }
                 Request::Flush { seal: now, reply } => {
                     seal |= now;

@@ -30,6 +30,26 @@ fn help_names_every_command_and_the_exit_codes() {
 }
 
 #[test]
+fn completions_and_man_pages_name_every_command() {
+    for (shell, mark) in
+        [("bash", "_fieldgate"), ("zsh", "#compdef fieldgate"), ("fish", "complete")]
+    {
+        let ended = fieldgate(&["completions", shell]);
+        let script = text(&ended.stdout);
+        assert!(ended.status.success() && script.contains(mark), "{shell}:\n{script}");
+        assert!(script.contains("buffer") && script.contains("explain"), "{shell}:\n{script}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(fieldgate(&["man", folder.path().to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(folder.path().join("fieldgate.1")).unwrap();
+    for command in ["run", "check", "once", "config", "decode", "buffer", "ports", "demo"] {
+        assert!(page.contains(&format!("fieldgate\\-{command}(1)")), "{command}:\n{page}");
+        assert!(folder.path().join(format!("fieldgate-{command}.1")).exists(), "{command}");
+    }
+    assert!(!page.contains("fieldgate\\-man"), "the hidden command is shown");
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     assert_eq!(fieldgate(&["decod"]).status.code(), Some(2));
     assert_eq!(fieldgate(&["demo", "--outage", "soon"]).status.code(), Some(2));

@@ -31,6 +31,7 @@ mod simulate;
 mod sinks;
 mod store;
 mod strict;
+mod unit;
 mod uplink;
 mod vectors;
 mod zigbee2mqtt;

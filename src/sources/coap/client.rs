@@ -68,6 +68,13 @@ impl Source for CoapClient {
         self.settings.subject()
     }
 
+    fn pace(&self) -> Option<Duration> {
+        match self.settings.mode {
+            Mode::Poll(every) => Some(every.max(POLL_PERIOD_MIN)),
+            Mode::Observe => None,
+        }
+    }
+
     fn run<'a>(&'a mut self, outlet: Outlet, stop: CancellationToken) -> Running<'a> {
         Box::pin(async move {
             let mut session = Session::new(&self.settings, &self.address, &outlet);

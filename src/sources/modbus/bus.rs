@@ -263,6 +263,10 @@ impl Source for ModbusBus {
         self.name.clone()
     }
 
+    fn pace(&self) -> Option<Duration> {
+        self.classes.iter().map(|class| class.every).min()
+    }
+
     fn run<'a>(&'a mut self, outlet: Outlet, stop: CancellationToken) -> Running<'a> {
         Box::pin(async move {
             tokio::select! {
