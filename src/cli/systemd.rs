@@ -150,7 +150,7 @@ mod tests {
         tokio::select! { () = until_fed => {}, _ = &mut report => unreachable!() };
         gateway.store.refuse_commits(false);
 
-        let held = hanger.lock().unwrap();
+        let held = hanger.lock().await;
         // One answer may have been on its way.
         let _ = tokio::time::timeout(Duration::from_secs(120), &mut report).await;
         heard(&listener);

@@ -29,7 +29,7 @@ pub(super) struct Faults {
     /// The next commit succeeds and says that it failed.
     lie: AtomicBool,
     /// The thread hangs while a test holds this.
-    hang: Arc<Mutex<()>>,
+    hang: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Faults {
@@ -42,7 +42,7 @@ impl Faults {
     }
 
     pub(super) fn hang(&self) {
-        drop(self.hang.lock());
+        drop(self.hang.blocking_lock());
     }
 
     pub(super) fn after_commit(&self) -> rusqlite::Result<()> {
@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// What the thread hangs on while it is locked, as on a disk that never answers.
-    pub(crate) fn hanger(&self) -> Arc<Mutex<()>> {
+    pub(crate) fn hanger(&self) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.0.faults.hang)
     }
 }
