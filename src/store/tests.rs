@@ -2,6 +2,7 @@
 
 mod damage;
 mod held;
+mod killed;
 mod layout;
 mod room;
 mod shares;

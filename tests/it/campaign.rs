@@ -243,6 +243,8 @@ async fn campaign(plant: &mut Plant, kills: u32, others: &Others, often: bool) {
     let lost = "SELECT count(*) FROM gaps WHERE state = 'lost'";
     let gaps: i64 = plant.tables.query_one(lost, &[]).await.unwrap().get(0);
     assert_eq!(gaps, 0, "the tables say that something is lost");
+    let said = plant.said("gateway.log");
+    assert!(!said.contains("FG-B"), "a kill was taken for damage: {said}");
     drop(receiver);
 }
 

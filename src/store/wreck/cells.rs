@@ -12,6 +12,7 @@ const ENVELOPE: &[u8] = b"\xa1v\x01\xa2gw";
 /// The record header of a slot: four bytes long, an integer key that stands elsewhere, and a blob of
 /// 4,040 bytes.
 const SLOT: &[u8] = b"\x04\x00\xbf\x1c";
+const SLOT_BODY_BYTES: usize = 4040;
 /// A batch's cell begins at most so many bytes before its envelope: two lengths, a key, a header of
 /// a dozen columns and six numbers.
 const BEFORE_ENVELOPE: usize = 96;
@@ -74,7 +75,7 @@ impl Finders {
     pub(super) fn slots(&self, page: &[u8], mut found: impl FnMut(usize, &[u8])) {
         for at in self.slot.find_iter(page) {
             let from = at + SLOT.len();
-            if let Some(body) = page.get(from..from + 4040) {
+            if let Some(body) = page.get(from..from + SLOT_BODY_BYTES) {
                 found(from, body);
             }
         }
@@ -94,6 +95,11 @@ pub(super) fn listed(page: &[u8], is_first: bool, mut found: impl FnMut(Cell<'_>
             found(cell);
         }
     }
+}
+
+/// Returns the body of a slot, when a cell is one.
+pub(super) fn slot<'a>(cell: &Cell<'a>) -> Option<&'a [u8]> {
+    cell.local.strip_prefix(SLOT).filter(|body| body.len() == SLOT_BODY_BYTES)
 }
 
 /// Reads the cell of a table's leaf at `at`.

@@ -130,8 +130,11 @@ impl Wreck {
                 let found = self.batch(&cell, true).filter(|_| own);
                 foreign |= found.is_some_and(|(header, _)| !ours.contains(&header.epoch));
             });
-            // SQLite's own checksum holds, so these bytes are as they were written.
-            finders.slots(&page, |_, body| {
+            // SQLite's own checksum holds, so these bytes are as they were written. Only cells that
+            // the page lists: a page that was a slot's and is another table's now keeps the slot's
+            // bytes where nothing was written over them.
+            cells::listed(&page, log.pages[frame] == 1, |cell| {
+                let Some(body) = cells::slot(&cell) else { return };
                 foreign |= !ours.iter().any(|epoch| slots::parse(*epoch, body).is_some());
             });
         }
