@@ -468,21 +468,6 @@ pub const CONDITIONS_MAX: usize = 2 * ZIGBEE_DEVICES_MAX;
 /// while; what only the start has needed is given back.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(15);
 
-/// Waiting for the store's thread to answer before that is told: an SD card that tidies itself up
-/// takes seconds, and a commit after it is no reason to restart.
-pub const STORE_ANSWER_OVERDUE_AFTER: Duration = Duration::from_secs(30);
-
-/// Sleep of an uplink or a polling source beyond its own pace that shows that it hangs. The longest
-/// single wait they have is a pause of [`RECONNECT_DELAY_MAX`] or an answer of [`TIMEOUT_MAX`].
-pub const PROGRESS_OVERDUE_AFTER: Duration = Duration::from_secs(120);
-
-/// Between two looks at a part that makes no progress, and two tries with a notification socket
-/// that is full.
-pub const PROGRESS_LOOK_TIME: Duration = Duration::from_millis(500);
-
-/// Between two lines of status for systemd when it asks for no watchdog.
-pub const STATUS_LINE_TIME: Duration = Duration::from_secs(60);
-
 /// Time the daemon has to drain and say goodbye after a stop signal.
 pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -499,9 +484,7 @@ pub const STOP_DRAIN_TIME_MAX: Duration = Duration::from_millis(1500);
 /// Between two looks at what is still held; each one may cost a commit.
 pub const DRAIN_LOOK_TIME: Duration = Duration::from_millis(100);
 
-// Between limits.
-
-// The stages of a stop fit the whole.
+// Between limits. The stages of a stop fit the whole.
 const _: () = assert!(
     STOP_SOURCES_TIME_MAX.as_millis()
         + STOP_COMMIT_TIME_MAX.as_millis()

@@ -1,5 +1,5 @@
-//! `fieldgate completions` and the hidden `fieldgate man`: what a package ships, made from the arguments
-//! as they are, so that neither can tell of a command that is not there.
+//! `fieldgate completions` and the hidden `fieldgate man`: what a package ships, made from the
+//! arguments as they are, so that neither can tell of a command that is not there.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

@@ -16,7 +16,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::gateway::Pulse;
-use crate::limits;
+
+/// Between two lines of status when systemd asks for no watchdog.
+const STATUS_LINE_TIME: Duration = Duration::from_secs(60);
+/// Between two tries with a socket that is full.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// The way to systemd.
 pub(super) struct Systemd {
@@ -48,7 +52,7 @@ impl Systemd {
         if self.socket.is_none() {
             return std::future::pending().await;
         }
-        let pause = self.watchdog.map_or(limits::STATUS_LINE_TIME, |patience| patience / 2);
+        let pause = self.watchdog.map_or(STATUS_LINE_TIME, |patience| patience / 2);
         let mut said = pulse.status();
         self.tell(&format!("READY=1\nSTATUS={said}")).await;
         let mut due = Instant::now() + pause;
@@ -75,14 +79,14 @@ impl Systemd {
 
     async fn tell(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
-        let give_up = Instant::now() + limits::STATUS_LINE_TIME;
+        let give_up = Instant::now() + STATUS_LINE_TIME;
         while let Err(error) = socket.send(message.as_bytes()) {
             let full = error.kind() == io::ErrorKind::WouldBlock;
             if !full || Instant::now() > give_up {
                 tracing::debug!("systemd does not take {message:?}: {error}");
                 return;
             }
-            sleep(limits::PROGRESS_LOOK_TIME).await;
+            sleep(FULL_PAUSE).await;
         }
     }
 }

@@ -10,7 +10,7 @@
 //! - **Uplinks, and sources that poll**: their tasks set timers of their own (a look at the backlog
 //!   every ten seconds, the next poll, the end of a wait for an answer, the pause before the next
 //!   dial), so they wake by themselves whatever the wire does. Each wake is counted; one that has not
-//!   woken within its pace and [`limits::PROGRESS_OVERDUE_AFTER`] waits for something that never
+//!   woken within its pace and [`OVERDUE_AFTER`] waits for something that never
 //!   comes. Waking costs one addition.
 //! - **Sources that only listen** (serial lines, CoAP uploads and observations): nothing comes from a
 //!   silent line, so silence proves nothing. Their task must not have ended; it is begun anew after
@@ -27,8 +27,17 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::events::{Events, gateway as say};
-use crate::limits;
 use crate::store::{Health, Store};
+
+/// Waiting for the store's thread to answer before that is told: an SD card that tidies itself up
+/// takes seconds, and a commit after it is no reason to restart.
+const STORE_OVERDUE_AFTER: Duration = Duration::from_secs(30);
+/// Sleep of an uplink or a polling source beyond its own pace that shows that it hangs. The longest
+/// single wait they have is for an answer, [`crate::limits::TIMEOUT_MAX`].
+const OVERDUE_AFTER: Duration = Duration::from_secs(120);
+const _: () = assert!(OVERDUE_AFTER.as_secs() >= 2 * crate::limits::TIMEOUT_MAX.as_secs());
+/// Between two looks at a part that makes no progress.
+const LOOK_TIME: Duration = Duration::from_millis(500);
 
 /// Every part's sign of life, and what the gateway is about.
 pub struct Pulse {
@@ -83,7 +92,7 @@ impl Watched {
             self.seen = (wakes, now);
         }
         let asleep = now.duration_since(self.seen.1);
-        let overdue = |pace| asleep > pace + limits::PROGRESS_OVERDUE_AFTER;
+        let overdue = |pace| asleep > pace + OVERDUE_AFTER;
         self.beat.ended.load(Relaxed) || self.pace.is_some_and(overdue)
     }
 }
@@ -100,15 +109,15 @@ impl Pulse {
         let mut answer = pin!(async {
             // No answer: it has ended, or too many requests wait.
             while !store.answers().await {
-                sleep(limits::PROGRESS_LOOK_TIME).await;
+                sleep(LOOK_TIME).await;
             }
         });
-        while timeout(limits::STORE_ANSWER_OVERDUE_AFTER, &mut answer).await.is_err() {
+        while timeout(STORE_OVERDUE_AFTER, &mut answer).await.is_err() {
             tell(&self.events, "the store", &mut self.store_told, true);
         }
         tell(&self.events, "the store", &mut self.store_told, false);
         while self.is_a_task_stuck() {
-            sleep(limits::PROGRESS_LOOK_TIME).await;
+            sleep(LOOK_TIME).await;
         }
     }
 

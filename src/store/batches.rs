@@ -185,7 +185,8 @@ fn brief_after(conn: &Connection, shelf: Shelf, after: u64) -> Result<Option<Bri
     .optional()
 }
 
-/// Frees batches `first` to `last`. What is not there was dropped before or freed already: nothing happens.
+/// Frees batches `first` to `last`. What is not there was dropped before or freed already: nothing
+/// happens.
 pub(super) fn free(conn: &Connection, lane: &mut Lane, first: u64, last: u64) -> Result<()> {
     let mut after = first.saturating_sub(1);
     while let Some(batch) = brief_after(conn, lane.shelf, after)?.filter(|b| b.seq <= last) {

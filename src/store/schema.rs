@@ -6,9 +6,10 @@
 //! Both ways end in the same tables, which a test compares.
 //!
 //! Not used, and why: auto-vacuum (its page map is one more page in most commits; [`super::disk`]
-//! gives room back when the backlog has gone); secondary indexes (every one is another page a commit); memory mapping (it
-//! turned a WAL race into structural damage elsewhere); `quick_check` at start (it saw 3 % of single
-//! bit flips, our checksums see all that hit a payload, and it reads the whole file).
+//! gives room back when the backlog has gone); secondary indexes (every one is another page a commit);
+//! memory mapping (it turned a WAL race into structural damage elsewhere); `quick_check` at start (it
+//! saw 3 % of single bit flips, our checksums see all that hit a payload, and it reads the whole
+//! file).
 
 use std::path::Path;
 use std::time::Duration;

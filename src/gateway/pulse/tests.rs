@@ -42,8 +42,8 @@ async fn a_poller_that_waits_for_what_never_comes_is_stuck_only_after_its_pace()
     run_for(Duration::from_millis(1), task).await;
     let now = Instant::now();
     assert!(!watched.is_stuck(now));
-    assert!(!watched.is_stuck(now + minute + limits::PROGRESS_OVERDUE_AFTER));
-    assert!(watched.is_stuck(now + minute + limits::PROGRESS_OVERDUE_AFTER + minute));
+    assert!(!watched.is_stuck(now + minute + OVERDUE_AFTER));
+    assert!(watched.is_stuck(now + minute + OVERDUE_AFTER + minute));
 }
 
 #[tokio::test(start_paused = true)]
