@@ -139,6 +139,10 @@ impl<'a> Check<'_, 'a> {
         }
         let (what, hint) = match preset.topics {
             Layout::ThingsBoard => ("an access token", "auth = { token = { file = \"..\" } }"),
+            Layout::AzureHub => (
+                "a client certificate, or user and SAS token",
+                "auth = { cert = \"..\", key = { file = \"..\" } }",
+            ),
             _ => ("a client certificate", "auth = { cert = \"..\", key = { file = \"..\" } }"),
         };
         let why = format!("{} wants {what}, and refuses all else", preset.title);

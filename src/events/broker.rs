@@ -182,6 +182,16 @@ pub fn not_connected(subject: &str, broker: &Broker, error: &ConnectError) -> No
     }
 }
 
+/// Returns where the settings of a session stand: sources and uplinks have a configuration, the
+/// programs for servers a command line.
+fn settings_of(subject: &str) -> &'static str {
+    if subject.starts_with("uplink ") || subject.starts_with("source ") {
+        "fieldgate config show"
+    } else {
+        "compare the command line (--help) with the broker's own settings"
+    }
+}
+
 fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Notice {
     let notice =
         Notice::warning(&NOT_REACHED, subject, format!("does not reach the broker {at}: {error}"));
@@ -193,14 +203,14 @@ fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Noti
     match error {
         ConnectError::Name { .. } => notice
             .likely("the name is misspelt")
-            .likely("this board has no network or no name server")
-            .try_next("fieldgate config show"),
+            .likely("this machine has no network or no name server")
+            .try_next(settings_of(subject)),
         ConnectError::Refused(_) => notice
             .seen("The host itself is there and answers.")
             .likely("the broker is not running")
             .likely("it listens on another port")
             .likely("it listens on its own loopback only")
-            .try_next("fieldgate config show"),
+            .try_next(settings_of(subject)),
         ConnectError::Closed(_) => notice
             .likely(other_port)
             .likely("the broker is starting, full, or refuses this address")
@@ -214,7 +224,7 @@ fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Noti
         ConnectError::Violation(_) => notice
             .likely("something else than an MQTT broker listens there")
             .likely(other_port)
-            .try_next("fieldgate config show"),
+            .try_next(settings_of(subject)),
         _ => notice
             .likely("this board's network or mobile link is down")
             .likely("a firewall on the way drops the packets")
@@ -261,7 +271,7 @@ fn login_refused(subject: &str, broker: &Broker, rejection: Rejection, told: &To
         }
         Rejection::Other(_) => notice.likely("the broker's operator limits its clients"),
     };
-    notice.try_next("fieldgate config show")
+    notice.try_next(settings_of(subject))
 }
 
 fn unfit(subject: &str, at: &str, why: &str) -> Notice {
@@ -269,7 +279,7 @@ fn unfit(subject: &str, at: &str, why: &str) -> Notice {
     Notice::error(&LOGIN_REFUSED, subject, found)
         .seen("The login itself was accepted.")
         .likely("the broker's operator limits it to less than MQTT has")
-        .try_next("fieldgate config show")
+        .try_next(settings_of(subject))
 }
 
 fn tls_failed(subject: &str, at: &str, fault: &TlsFault) -> Notice {
@@ -291,20 +301,20 @@ fn tls_failed(subject: &str, at: &str, fault: &TlsFault) -> Notice {
             .likely("the broker's CA is a private one, and `ca` does not name its file")
             .likely("`ca` names the wrong file")
             .likely("another device answers in the broker's place")
-            .try_next("fieldgate config show"),
+            .try_next(settings_of(subject)),
         TlsFault::WrongName { .. } => notice
             .likely("the url names the broker differently than its certificate does")
             .likely("another host answers in the broker's place")
-            .try_next("fieldgate config show"),
+            .try_next(settings_of(subject)),
         TlsFault::ClientRefused(_) => notice
             .likely("no client certificate is configured, or it is the wrong one")
             .likely("it has expired or was revoked")
             .likely("the broker trusts another CA for its clients")
-            .try_next("fieldgate config show"),
+            .try_next(settings_of(subject)),
         TlsFault::NotTls => notice
             .likely("this port speaks plain MQTT (mqtts:// is usually port 8883)")
             .likely("a proxy or portal answers in the broker's place")
-            .try_next("fieldgate config show"),
+            .try_next(settings_of(subject)),
         TlsFault::BadCertificate(_) | TlsFault::Handshake(_) => notice
             .likely("the broker's certificate or TLS version is too old or unusual")
             .try_next("look at the broker's log for this address"),
@@ -322,7 +332,7 @@ pub fn lost(subject: &str, broker: &Broker, error: &SessionError) -> Notice {
             format!("may not subscribe to {filter} at the broker {at}: {reason}"),
         )
         .likely("the broker's access list does not allow it")
-        .try_next("fieldgate config show"),
+        .try_next(settings_of(subject)),
         // TLS 1.3 lets a broker refuse a client certificate as late as here.
         SessionError::Tls(fault) => tls_failed(subject, &at, fault),
         _ => Notice::warning(&CONNECTION_LOST, subject, format!("lost the broker {at}: {error}"))

@@ -329,6 +329,23 @@ pub fn unreadable(path: &Path) -> Notice {
         .try_next(format!("fieldgate buffer export FILE --damaged {}", path.display()))
 }
 
+/// The disk has no room to open it.
+#[must_use]
+pub fn no_room(path: &Path) -> Notice {
+    Notice::error(&UNUSABLE, subject(path), "cannot be opened: the disk is full")
+        .likely("another program filled the disk, or its quota is used up")
+        .likely("the disk that belongs there is not mounted yet")
+        .try_next("df on its folder, and make room")
+}
+
+/// There is no buffer of that number that was moved aside.
+#[must_use]
+pub fn not_aside(path: &Path) -> Notice {
+    Notice::error(&UNUSABLE, subject(path), "does not exist")
+        .likely("no buffer was moved aside, or it has another number")
+        .try_next("fieldgate buffer status")
+}
+
 /// The disk does not let us open it; `words` say why.
 #[must_use]
 pub fn unusable(path: &Path, words: &str) -> Notice {

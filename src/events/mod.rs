@@ -175,7 +175,11 @@ impl Events {
         let key = (code.id, subject.to_owned());
         let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)?;
         let lasted = rounded(ended.since.elapsed());
-        tracing::info!("{}  {subject} {now} after {lasted} ({} times)", code.id, ended.count);
+        let times = match ended.count {
+            1 => String::new(),
+            n => format!(" (seen {n} times)"),
+        };
+        tracing::info!("{}  {subject} {now} after {lasted}{times}", code.id);
         Some(ended)
     }
 

@@ -74,7 +74,7 @@ pub fn database_away(place: &str, why: &str) -> Notice {
     Notice::error(&SINK_AWAY, place, format!("takes no batches: {why}"))
         .seen("Nothing is acknowledged meanwhile; broker and gateways keep what they have.")
         .likely("the server is stopped or restarting")
-        .likely("the network between is interrupted")
+        .likely("the network between is interrupted, or host and port of --to are not the server's")
         .try_next("nothing: it is tried again by itself")
 }
 
@@ -88,13 +88,36 @@ pub fn database_full(place: &str, why: &str) -> Notice {
         .try_next("make room on the server; receiving goes on by itself")
 }
 
-/// The database does not let us in or does not let us write.
+/// The database does not let us in or does not let us write; `state` is the SQLSTATE it gives
+/// (PostgreSQL documentation, appendix A).
 #[must_use]
-pub fn database_refuses(place: &str, why: &str) -> Notice {
-    Notice::error(&SINK_AWAY, place, format!("refuses us: {why}"))
-        .likely("user, password or database of --to are not what the server knows")
-        .likely("the user may not write to these tables, or the tables were changed by hand")
-        .try_next("psql with the same user and database: select * from fieldgate_layout")
+pub fn database_refuses(place: &str, why: &str, state: &str) -> Notice {
+    let notice = Notice::error(&SINK_AWAY, place, format!("refuses us: {why}"));
+    match state {
+        "3D000" => notice
+            .likely("the database was not made yet, or --to misspells it")
+            .try_next("createdb -O USER DATABASE, with user and database of --to"),
+        "28P01" | "28000" => notice
+            .likely("user or password of --to are not what the server knows")
+            .likely("pg_hba.conf of the server does not let this user in from here")
+            .try_next("psql with the same user and database"),
+        "42501" => notice
+            .likely("the user does not own the database, and may make no tables in its schema")
+            .likely("another user made the tables and granted nothing")
+            .try_next("as the database's owner: grant create, usage on schema public to USER")
+            .try_next("or: alter database DATABASE owner to USER"),
+        _ => notice
+            .likely("the tables were changed by hand")
+            .likely("user, password or database of --to are not what the server knows")
+            .try_next("psql with the same user and database: select * from fieldgate_layout"),
+    }
+}
+
+/// The database wants a password and was given none.
+#[must_use]
+pub fn database_wants_password(place: &str) -> Notice {
+    Notice::error(&SINK_AWAY, place, "refuses us: it wants a password, and there is none")
+        .try_next("--to-password-file FILE, or --to postgres://USER:PASSWORD@..")
 }
 
 /// There are no tables of ours.
@@ -134,7 +157,8 @@ pub static METRICS: Code = Code {
 /// A payload of a gateway is refused; `reason` is one of a few, `why` says what was seen.
 #[must_use]
 pub fn refused(gw: &str, reason: &str, why: &str, sample: &str) -> Notice {
-    Notice::warning(&REFUSED, format!("gateway {gw}: {reason}"), format!("is refused: {why}"))
+    let subject = format!("gateway {gw}: a payload ({reason})");
+    Notice::warning(&REFUSED, subject, format!("is refused: {why}"))
         .seen(format!("It begins with {sample}."))
         .seen("More of the same kind from this gateway are counted, not told.")
         .likely("another program publishes on this topic")

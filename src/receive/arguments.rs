@@ -23,7 +23,7 @@ use crate::secret::Secret;
   fieldgate-receive --from mqtts://me@mqtt.example.org --password-file pw \
                     --to postgres://me@db/plant --init
 
-Any number of receivers share the work: give each its own --client-id.
+Any number of receivers share the work: give them one --group, and each its own --client-id.
 Exit codes:  0 done, 2 wrong usage, 3 could not reach, 70 broken, 78 misconfigured")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -44,9 +44,9 @@ pub(super) struct Arguments {
     /// The database's password
     #[arg(long, value_name = "FILE")]
     pub(super) to_password_file: Option<PathBuf>,
-    /// Receivers of one group share what arrives; "-" subscribes alone, for brokers that cannot share
-    #[arg(long, value_name = "NAME", default_value = "fieldgate")]
-    pub(super) group: String,
+    /// Receivers of one group share what arrives, where the broker can; without it each gets all
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<String>,
     /// CAs to trust an https:// target by, PEM; the system's store when absent
     #[arg(long, value_name = "FILE")]
     pub(super) to_ca: Option<PathBuf>,
@@ -137,6 +137,10 @@ impl Arguments {
                 let password = password.transpose().map_err(|error| usage(&error.to_string()))?;
                 Ok(Target::Postgres(Box::new(postgres::configuration(url, password)?)))
             }
+            // Without the word itself: a password may stand in it.
+            ["ndjson", second] if second.contains("://") => {
+                Err(usage("--to names two targets; a receiver has one, so start another beside it"))
+            }
             ["ndjson", path] => Ok(Target::File(path.into())),
             ["line-protocol", url] => self.line_protocol(url),
             ["kafka", target] => {
@@ -158,6 +162,16 @@ impl Arguments {
         };
         let sink = LineProtocol::new(url, token, tls);
         Ok(Target::LineProtocol(Box::new(sink.map_err(|why| usage(&format!("--to: {why}")))?)))
+    }
+
+    /// Returns what `--to` names, without secrets.
+    pub(super) fn place(&self) -> String {
+        match self.to.as_slice() {
+            [word, what] if !what.contains('@') => format!("{word} {what}"),
+            [url] if url.contains("://") => "PostgreSQL".to_owned(),
+            [word, ..] => word.clone(),
+            [] => String::new(),
+        }
     }
 
     /// Resolves `--from` and what belongs to it.
@@ -189,13 +203,14 @@ impl Arguments {
         Ok(Some(Broker { tls, login, ..Broker::new(&url.host, url.port, &client_id) }))
     }
 
-    /// Returns what to subscribe to. `status` is shared too: each is one row of the ledger, which
-    /// one receiver of the group writes as well as all.
+    /// Returns what to subscribe to: plainly unless a group is named. Brokers know a plain
+    /// subscription again after a restart, and not all a shared one (mosquitto before 2.0.12 forgets
+    /// it and drops what comes until the receiver is back); and what a dead member was given waits
+    /// for it alone. `status` is shared too: each is one row of the ledger, which one receiver of the
+    /// group writes as well as all.
     pub(super) fn filters(&self) -> Vec<String> {
-        let prefix = match self.group.as_str() {
-            "-" => String::new(),
-            group => format!("$share/{group}/"),
-        };
+        let prefix =
+            self.group.as_ref().map_or_else(String::new, |group| format!("$share/{group}/"));
         let leaves = ["data", "event", "self", "status"];
         leaves.iter().map(|leaf| format!("{prefix}fg/1/+/{leaf}")).collect()
     }
@@ -240,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_names_no_group_shares_with_nobody() {
+        let alone = arguments("r --from mqtt://h --to ndjson");
+        assert_eq!(
+            alone.filters(),
+            ["fg/1/+/data", "fg/1/+/event", "fg/1/+/self", "fg/1/+/status"]
+        );
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused_and_secrets_are_not_repeated() {
         for line in [
             "r --to ndjson",
@@ -247,6 +271,7 @@ mod tests {
             "r --to ndjson --from mqtt://h --password-file f",
             "r --to ndjson --from mqtt://u:secret@h --password-file f",
             "r --to ndjson --from mqtt://h --ca f",
+            "r --from mqtt://h --to ndjson --to postgres://u:secret@h/db",
         ] {
             let arguments = arguments(line);
             let refused = arguments.target().err().or_else(|| arguments.broker().err());

@@ -104,6 +104,13 @@ async fn receive(arguments: &Arguments) -> Result<Exit, Fatal> {
         Some(address) => Some(Metrics::listen(address, &totals).await?),
         None => None,
     };
+    tracing::info!(
+        "receives from {}:{} as {}, into {}",
+        receiver.broker.host,
+        receiver.broker.port,
+        receiver.broker.client_id,
+        arguments.place()
+    );
     let shown = arguments.progress();
     tokio::select! {
         () = receiver.run(stop) => {}

@@ -166,6 +166,7 @@ impl fmt::Display for OpenError {
             Self::Foreign { path } => buffer::foreign(path).fmt(f),
             Self::Missing { path } => buffer::missing(path).fmt(f),
             Self::Unusable { path, trouble: Trouble::Damaged } => buffer::unreadable(path).fmt(f),
+            Self::Unusable { path, trouble: Trouble::Full } => buffer::no_room(path).fmt(f),
             Self::Unusable { path, trouble } => buffer::unusable(path, trouble.words()).fmt(f),
         }
     }

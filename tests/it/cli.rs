@@ -153,6 +153,29 @@ fn once_prints_what_it_could_read_and_says_what_it_could_not() {
 }
 
 #[test]
+fn an_export_that_fails_leaves_no_file_and_a_damaged_buffer_names_what_mends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (buffer, to) = (folder.path().join("buffer.db"), folder.path().join("out"));
+    let (buffer_arg, to_arg) = (buffer.to_str().unwrap(), to.to_str().unwrap());
+    std::fs::write(&buffer, "neither a database nor anything else that anybody knows ".repeat(99))
+        .unwrap();
+    let export = |more: &[&str]| {
+        let mut args = vec!["buffer", "export", "--buffer", buffer_arg, to_arg];
+        args.extend(more);
+        let ended = fieldgate(&args);
+        assert!(!to.exists(), "an empty file is in the way of the next try");
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (code, text) = export(&[]);
+    assert!(code == Some(3) && text.contains("moves it aside"), "{code:?} {text}");
+    let (code, text) = export(&["--damaged", "7"]);
+    assert!(code == Some(3) && text.contains("another number"), "{code:?} {text}");
+    let ended = fieldgate(&["buffer", "check", buffer_arg]);
+    let text = String::from_utf8(ended.stdout).unwrap();
+    assert!(ended.status.code() == Some(1) && text.contains("moves it aside"), "{text}");
+}
+
+#[test]
 fn buffer_status_of_nothing_is_unreachable_in_words() {
     let ended = fieldgate(&["buffer", "status", "/no/such/buffer.db"]);
     assert_eq!(ended.status.code(), Some(3));

@@ -108,6 +108,15 @@ impl Mosquitto {
     pub fn stop(&mut self) {
         self.peer = None;
     }
+
+    /// Ends it in order: with `persistence true` it writes down what it has.
+    #[allow(dead_code, reason = "a benchmark uses one part of this file, the tests another")]
+    pub fn end(&mut self) {
+        let Some(peer) = self.peer.take() else { return };
+        let told = Command::new("kill").args(["-TERM", &peer.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        peer.ended();
+    }
 }
 
 /// A Python with the peers' packages: `FIELDGATE_PYTHON`, set by `tests/run`, or `python3`.

@@ -3,6 +3,7 @@
 //! which order and how often; one test has the whole daemon in front.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -308,8 +309,8 @@ async fn holes_are_late_until_the_gateway_has_let_go_of_them_and_drops_are_count
 #[tokio::test]
 async fn receivers_of_one_group_share_a_gateway_and_a_killed_one_doubles_nothing() {
     let world = World::new();
-    let first = world.receiver("r1", &[]).await;
-    let second = world.receiver("r2", &[]).await;
+    let first = world.receiver("r1", &["--group", "g"]).await;
+    let second = world.receiver("r2", &["--group", "g"]).await;
     let client = world.database.connect("postgres").await;
     let mut gateway = Gateway::connect(world.port, "1").await;
     let mut peers = [Some(first), Some(second)];
@@ -326,7 +327,7 @@ async fn receivers_of_one_group_share_a_gateway_and_a_killed_one_doubles_nothing
         let victim = round % 2;
         peers[victim].take().unwrap().kill();
         let id = ["r1", "r2"][victim];
-        peers[victim] = Some(Peer::start(&mut world.command(id)));
+        peers[victim] = Some(Peer::start(world.command(id).args(["--group", "g"])));
     }
     let batches = i64::try_from(seq).unwrap();
     world.until(&client, OF_GW_1, |n| n == batches).await;
@@ -335,6 +336,40 @@ async fn receivers_of_one_group_share_a_gateway_and_a_killed_one_doubles_nothing
     assert_eq!(client.query_one(doubled, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!(world.until(&client, READINGS_OF_GW_1, |_| true).await, batches * READINGS);
     assert_eq!(gaps(&client).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_broker_that_restarts_while_the_receiver_is_away_keeps_what_comes_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept =
+        format!("user root\npersistence true\npersistence_location {}/", folder.path().display());
+    let mut broker = Mosquitto::start(folder.path(), &kept);
+    let world = World::on(broker.port);
+    world.receiver("r1", &[]).await.kill();
+    broker.end();
+    broker.resume();
+    let mut gateway = Gateway::connect(world.port, "1").await;
+    for seq in 1..=5 {
+        gateway.send(Sent { seq, ..SENT }).await;
+    }
+    let _receiver = Peer::start(&mut world.command("r1"));
+    let client = world.database.connect("postgres").await;
+    world.until(&client, OF_GW_1, |n| n == 5).await;
+    assert_eq!(gaps(&client).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn receivers_that_share_nothing_store_each_batch_once() {
+    let world = World::new();
+    let _first = world.receiver("r1", &[]).await;
+    let _second = world.receiver("r2", &[]).await;
+    let client = world.database.connect("postgres").await;
+    let mut gateway = Gateway::connect(world.port, "1").await;
+    for seq in 1..=40 {
+        gateway.send(Sent { seq, ..SENT }).await;
+    }
+    world.until(&client, OF_GW_1, |n| n == 40).await;
+    assert_eq!(world.until(&client, READINGS_OF_GW_1, |_| true).await, 40 * READINGS);
 }
 
 #[tokio::test]
@@ -469,6 +504,38 @@ async fn tables_are_made_once_and_another_layout_or_version_is_refused() {
     let (code, text) = run(&["--init"]);
     assert_eq!(code, Some(78));
     assert!(text.contains("version 99"), "{text}");
+    // A missing database, a password that is wanted and not given, and one that may make no tables.
+    let ask = |url: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"));
+        let ended = command.args(["--to", url, "--init"]).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (code, text) = ask(&database.url("plant"));
+    assert!(code == Some(78) && text.contains("createdb"), "{text}");
+    for statement in ["CREATE DATABASE other", "CREATE ROLE guest LOGIN"] {
+        client.batch_execute(statement).await.unwrap();
+    }
+    database
+        .connect("other")
+        .await
+        .batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        .await
+        .unwrap();
+    let url = database.url("other").replacen("fieldgate@", "guest@", 1);
+    let (code, text) = ask(&url);
+    assert!(code == Some(78) && text.contains("grant create"), "{text}");
+    // AuthenticationCleartextPassword, as a server answers that wants one.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://me@{}/plant", server.local_addr().unwrap());
+    let asks = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.read_exact(&mut [0; 8]).unwrap();
+        stream.write_all(&[b'R', 0, 0, 0, 8, 0, 0, 0, 3]).unwrap();
+        stream
+    });
+    let (code, text) = ask(&url);
+    assert!(code == Some(78) && text.contains("--to-password-file"), "{text}");
+    drop(asks.join());
     let mut nobody = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"));
     let ended = nobody.args(["--to", "postgres://x@127.0.0.1:1/y", "--init"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(3));

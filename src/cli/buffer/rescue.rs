@@ -107,6 +107,10 @@ pub(super) fn export(args: Export, config: &Path) -> Result<Exit, Fatal> {
             Err(_) => (PathBuf::from(named), true),
         },
     };
+    if damaged && !from.exists() {
+        let notice = events::buffer::not_aside(&from);
+        return Err(Fatal::new(Exit::Unreachable, notice.to_string()));
+    }
     if args.to == Path::new("-") {
         let exported = store::export(&from, damaged, &mut BufWriter::new(io::stdout().lock()));
         return match exported.map_err(|error| unreachable(&error))? {

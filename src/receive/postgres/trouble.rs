@@ -95,6 +95,10 @@ pub(super) fn words(error: &Error) -> String {
                 io::ErrorKind::NotFound => "there is no such socket or host".to_owned(),
                 io::ErrorKind::PermissionDenied => "its socket is not for this user".to_owned(),
                 io::ErrorKind::TimedOut => "nothing comes back".to_owned(),
+                // The resolver's errors have no kind of their own.
+                _ if of_system.to_string().starts_with("failed to lookup address") => {
+                    "its name cannot be resolved".to_owned()
+                }
                 _ => "the network failed".to_owned(),
             },
             None if error.is_closed() => "the connection was closed".to_owned(),
@@ -103,16 +107,27 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
+/// Returns whether the server asked for a password and there is none. The driver says so in words
+/// only, as the cause of an error of configuration.
+fn lacks_password(error: &Error) -> bool {
+    error.source().is_some_and(|source| source.to_string() == "password missing")
+}
+
 /// Sorts an error by who can mend it.
 pub(super) fn sort(place: &str, error: &Error) -> Trouble {
     let words = words(error);
+    if lacks_password(error) {
+        return Trouble::Person(Box::new(say::database_wants_password(place)));
+    }
     let Some(code) = error.code() else {
         return Trouble::Weather(Box::new(say::database_away(place, &words)));
     };
     let class = code.code().get(..2).unwrap_or("");
     match class {
         // Invalid authorisation, no such database, wrong object, no privilege.
-        "28" | "3D" | "42" => Trouble::Person(Box::new(say::database_refuses(place, &words))),
+        "28" | "3D" | "42" => {
+            Trouble::Person(Box::new(say::database_refuses(place, &words, code.code())))
+        }
         "53" => Trouble::Weather(Box::new(say::database_full(place, &words))),
         _ => Trouble::Weather(Box::new(say::database_away(place, &words))),
     }
