@@ -137,6 +137,9 @@ fn structure(conn: &Connection) -> Result<u64> {
 
 /// Opens a store for reading, beside its daemon or without it; returns its version, too.
 fn open(path: &Path) -> Result<(Connection, i64), OpenError> {
+    if Wreck::open(path).is_ok_and(|wreck| wreck.is_a_log_alone()) {
+        return Err(OpenError::unusable(path, Trouble::Damaged));
+    }
     if !path.exists() {
         return Err(OpenError::Missing { path: path.into() });
     }

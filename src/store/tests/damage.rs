@@ -171,6 +171,38 @@ fn a_truncated_database_never_prevents_a_start() {
 }
 
 #[test]
+fn a_log_without_its_database_is_told_and_everything_in_it_comes_back() {
+    for gone in [false, true] {
+        let bench = Bench::new();
+        let (store, thread) = bench.open();
+        bench.append(&store, Stream::Data, 1..2001);
+        bench.flush(&store, true).unwrap();
+        bench.append(&store, Stream::Data, 2001..2101);
+        bench.flush(&store, false).unwrap();
+        thread.abandon();
+        drop(store);
+        if gone {
+            std::fs::remove_file(bench.path()).unwrap();
+        } else {
+            std::fs::write(bench.path(), []).unwrap();
+        }
+        // Whoever only looks must not let SQLite delete it.
+        assert!(check(bench.path()).is_err());
+        let (store, _thread) = bench.open();
+        assert!(bench.says("FG-B02"), "gone {gone}");
+        while !store.status().salvages.iter().any(|salvage| salvage.done) {
+            let _ = bench.flush(&store, true);
+        }
+        bench.flush(&store, true).unwrap();
+        let shelves = [Shelf::Data, Shelf::SalvagedData];
+        let all = shelves.map(|shelf| bench.runtime.block_on(store.next(shelf, 0, 1000)).unwrap());
+        let mut back: Vec<i64> = all.iter().flatten().flat_map(numbers).collect();
+        back.sort_unstable();
+        assert_eq!(back, (1..2101).collect::<Vec<_>>(), "gone {gone}");
+    }
+}
+
+#[test]
 fn damage_that_shows_only_at_work_moves_the_store_aside_and_work_goes_on() {
     let bench = Bench::new();
     let (store, thread) = bench.open();

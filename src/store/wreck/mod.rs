@@ -96,6 +96,12 @@ impl Wreck {
         Ok(Self { file, pages, log, newest, lacks_frames })
     }
 
+    /// Returns whether the log holds commits and the database beside it is gone or empty. SQLite takes
+    /// that for a new database and deletes the log unread.
+    pub(super) fn is_a_log_alone(&self) -> bool {
+        self.pages == 0 && self.log.as_ref().is_some_and(|log| log.readable > 0)
+    }
+
     /// Returns whether committed transactions are missing from the log, or stand where SQLite does
     /// not reach them. One may be there after a power cut, which had not been synced.
     pub(super) fn is_cut(&self) -> bool {

@@ -110,6 +110,10 @@ impl Writer {
         };
         // What cannot be read shows when it is opened.
         let Ok(wreck) = Wreck::open(path) else { return Ok(()) };
+        if wreck.is_a_log_alone() {
+            // All that is left stands in the log, which is whole: it is moved aside and salvaged.
+            return Err(OpenError::unusable(path, Trouble::Damaged));
+        }
         if wreck.is_cut() {
             return damaged("is cut short or damaged before its end");
         }
