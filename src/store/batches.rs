@@ -171,7 +171,7 @@ pub(super) fn oldest_from(
 
 fn brief_after(conn: &Connection, shelf: Shelf, after: u64) -> Result<Option<Brief>> {
     conn.prepare_cached(
-        "SELECT id, n, length(payload), sealed_ms FROM batch WHERE id > ?1 AND id < ?2
+        "SELECT id, n, octet_length(payload), sealed_ms FROM batch WHERE id > ?1 AND id < ?2
          ORDER BY id LIMIT 1",
     )?
     .query_row([key(shelf, after), key(shelf, u64::MAX)], |row| {

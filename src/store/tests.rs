@@ -1,9 +1,11 @@
-//! The store against a plain list, and its promises one by one; `damage` has what goes wrong.
+//! The store's promises one by one; `model` holds it against a plain list, `damage` has what goes
+//! wrong.
 
 mod damage;
 mod held;
 mod killed;
 mod layout;
+mod model;
 mod room;
 mod shares;
 mod time;
@@ -31,6 +33,8 @@ pub(super) struct Faults {
     lie: AtomicBool,
     /// The thread hangs while a test holds this.
     hang: Arc<tokio::sync::Mutex<()>>,
+    /// Nothing may be written.
+    read_only: AtomicBool,
 }
 
 impl Faults {
@@ -39,7 +43,9 @@ impl Faults {
             0 => 1_000_000_000,
             pages => pages,
         };
-        disk.conn().execute_batch(&format!("PRAGMA max_page_count = {most}")).unwrap();
+        let only = self.read_only.load(Ordering::Relaxed);
+        let order = format!("PRAGMA max_page_count = {most}; PRAGMA query_only = {only}");
+        disk.conn().execute_batch(&order).unwrap();
     }
 
     pub(super) fn hang(&self) {
@@ -76,8 +82,6 @@ fn quota(pages: u64) -> u64 {
 
 /// Pages of a store in which nothing is: the header, and one a table.
 const TABLES_PAGES: u64 = 11;
-/// Pages that the store of the model below may use.
-const MODEL_PAGES: u64 = 40;
 
 /// A store in a folder of its own, with one point, and the world it lives in.
 struct Bench {
@@ -94,7 +98,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         let points = Arc::new(Points::default());
         let point = points.intern(PointInfo::new("meter", "count", "1")).unwrap();
         let settings = Settings {
@@ -204,6 +211,12 @@ impl Bench {
     }
 }
 
+/// A folder in memory, for stores that are made by the thousand.
+fn on_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 fn numbers(batch: &Batch) -> Vec<i64> {
     let mut found = Vec::new();
     decode(batch.payload()).unwrap().rows(|row| match row.value {
@@ -215,192 +228,6 @@ fn numbers(batch: &Batch) -> Vec<i64> {
 
 fn header(batch: &Batch) -> crate::batch::Header {
     decode(batch.payload()).unwrap().header
-}
-
-// ---------------------------------------------------------------------------------------------
-
-/// Goal: whatever the order of appends, commits, seals, acknowledgements, quota drops, clean ends
-/// and crashes, the store holds exactly what a plain list holds, and every count agrees.
-/// Method: random steps from a seed; after each commit everything is read and compared.
-#[test]
-fn the_store_agrees_with_a_plain_list_whatever_happens() {
-    let seeds = match std::env::var("FIELDGATE_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => vec![1, 2, 3],
-    };
-    for seed in seeds {
-        println!("FIELDGATE_SEED={seed}");
-        Model::new(seed).run(1000);
-    }
-}
-
-struct Model {
-    bench: Bench,
-    random: u64,
-    store: Option<(Store, StoreThread)>,
-    last_number: i64,
-    lanes: [ModelLane; 3],
-}
-
-#[derive(Default)]
-struct ModelLane {
-    /// Appended, not committed.
-    pending: Vec<i64>,
-    /// Committed, not acknowledged, not dropped; in order, batches and open together.
-    live: Vec<i64>,
-    /// What each batch held when it was first seen, and its bytes.
-    batches: BTreeMap<u64, (Vec<i64>, Bytes)>,
-    /// Acknowledged since the last commit.
-    acknowledged: BTreeSet<u64>,
-    highest: u64,
-    dropped: u64,
-}
-
-impl Model {
-    fn new(seed: u64) -> Self {
-        let mut bench = Bench::new();
-        bench.settings.seal.readings_max = 60;
-        bench.settings.bytes_max = quota(MODEL_PAGES);
-        let store = Some(bench.open());
-        let mut model = Self {
-            bench,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            store,
-            last_number: 0,
-            lanes: Default::default(),
-        };
-        model.lanes[Stream::Own as usize].live.push(0);
-        model.compare();
-        model
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) % limit
-    }
-
-    fn store(&self) -> Store {
-        self.store.as_ref().unwrap().0.clone()
-    }
-
-    fn run(&mut self, steps: usize) {
-        for _ in 0..steps {
-            match self.below(20) {
-                0..=9 => self.append(),
-                10..=13 => self.acknowledge(),
-                14..=16 => self.flush(false),
-                17..=18 => self.flush(true),
-                _ => self.reopen(),
-            }
-        }
-        self.flush(true);
-    }
-
-    fn append(&mut self) {
-        let stream = Stream::ALL[[0, 0, 0, 1, 2][self.below(5) as usize]];
-        for _ in 0..=self.below(30) {
-            self.last_number += 1;
-            let number = self.last_number;
-            self.store().append(self.bench.group(stream, &[number]));
-            self.lanes[stream as usize].pending.push(number);
-        }
-    }
-
-    fn acknowledge(&mut self) {
-        let stream = Stream::ALL[self.below(3) as usize];
-        let seqs: Vec<u64> = self.lanes[stream as usize].batches.keys().copied().collect();
-        let seq = match seqs.len() {
-            // One that is not there any more, or never was.
-            0 => self.below(50),
-            n => seqs[self.below(n as u64) as usize],
-        };
-        self.store().acknowledge(stream, seq);
-        self.lanes[stream as usize].acknowledged.insert(seq);
-    }
-
-    fn flush(&mut self, seal: bool) {
-        self.bench.flush(&self.store(), seal).unwrap();
-        self.settle();
-        self.compare();
-        if seal {
-            assert!(self.store().status().streams.iter().all(|s| s.readings_open == 0));
-        }
-    }
-
-    /// What a commit does to the list.
-    fn settle(&mut self) {
-        for lane in &mut self.lanes {
-            lane.live.append(&mut lane.pending);
-            for seq in std::mem::take(&mut lane.acknowledged) {
-                if let Some((gone, _)) = lane.batches.remove(&seq) {
-                    lane.live.retain(|number| !gone.contains(number));
-                }
-            }
-        }
-    }
-
-    fn reopen(&mut self) {
-        let (_, thread) = self.store.take().unwrap();
-        if self.below(2) == 0 {
-            assert_eq!(thread.close(), 0);
-            self.settle();
-        } else {
-            thread.abandon();
-            for lane in &mut self.lanes {
-                lane.pending.clear();
-                lane.acknowledged.clear();
-            }
-        }
-        self.last_number += 1;
-        self.bench.mark.set(self.last_number);
-        self.store = Some(self.bench.open());
-        self.lanes[Stream::Own as usize].live.push(self.last_number);
-        self.compare();
-    }
-
-    fn compare(&mut self) {
-        let store = self.store();
-        let status = store.status();
-        assert_eq!(status.uncommitted, 0);
-        let count: u64 = status.streams.iter().map(|s| s.batches).sum();
-        let used = usage(self.bench.path()).unwrap().bytes;
-        assert!(used <= MODEL_PAGES * 4096 || count == 1, "{used} bytes");
-        for stream in Stream::ALL {
-            let (lane, shown) = (&mut self.lanes[stream as usize], status.stream(stream));
-            let batches = self.bench.all(&store, stream);
-            assert_eq!(batches.len() as u64, shown.batches);
-            let bytes: u64 = batches.iter().map(|b| footprint(b.payload().len() as u64)).sum();
-            assert_eq!(bytes, shown.bytes);
-            let lo = batches.first().map_or(shown.seq_next, Batch::seq);
-            assert_eq!(shown.lo, lo);
-            let held: Vec<i64> = batches.iter().flat_map(numbers).collect();
-            assert_eq!(held.len() as u64, shown.readings);
-            // What is missing at the front was dropped; what is behind the batches is open.
-            let gone =
-                held.first().map_or(lane.live.len() - shown.readings_open as usize, |first| {
-                    lane.live.iter().position(|n| n == first).unwrap()
-                });
-            lane.dropped += lane.live.drain(..gone).count() as u64;
-            assert_eq!(lane.dropped, shown.dropped, "{stream:?}");
-            assert_eq!(lane.live[..held.len()], held, "{stream:?}");
-            assert_eq!((lane.live.len() - held.len()) as u64, shown.readings_open);
-            lane.batches.retain(|seq, _| *seq >= lo);
-            for batch in batches {
-                let entry = (numbers(&batch), batch.payload().clone());
-                let known = lane.batches.entry(batch.seq()).or_insert_with(|| {
-                    assert!(batch.seq() > lane.highest, "a sequence number came again");
-                    entry.clone()
-                });
-                assert_eq!(*known, entry, "the same key stands for other bytes");
-                lane.highest = lane.highest.max(batch.seq());
-                let header = header(&batch);
-                assert_eq!((header.sequence, header.readings), (batch.seq(), batch.readings()));
-                assert!(header.lowest_held <= batch.seq() && header.dropped <= lane.dropped);
-            }
-        }
-    }
 }
 
 // ---------------------------------------------------------------------------------------------

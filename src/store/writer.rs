@@ -266,7 +266,8 @@ impl Writer {
     fn step(&mut self, seal: bool) -> Result<(), StoreError> {
         let started = Instant::now();
         self.jumps.look(&self.clock.state(), &self.events);
-        let again = !self.work.is_settled();
+        // What came since must not be taken for what an undecided commit may have written.
+        let again = self.undecided.is_some() || !self.work.is_settled();
         if !again {
             self.shared.intake.take(&mut self.work);
         }
