@@ -134,7 +134,9 @@ pub fn read_record(folder: &Path) -> Vec<Call> {
 /// Reads one line of the record, such as `pwrite64(5<\x2f\x64..>, "\x00..", 24, 4120) = 24`.
 fn parse(line: &str, folder: &Path) -> Option<Call> {
     let (call, rest) = line.split_once('(')?;
-    let (arguments, result) = rest.rsplit_once(") = ")?;
+    // A call that was interrupted by another thread's has its result set off by spaces.
+    let (arguments, result) = rest.rsplit_once(" = ")?;
+    let arguments = arguments.trim_end().strip_suffix(')')?;
     let failed = result.starts_with("-1");
     if failed && !call.ends_with("sync") {
         return None;
