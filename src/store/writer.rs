@@ -50,8 +50,8 @@ pub(super) struct Writer {
     /// What was taken from the intake and is not known to be on disk.
     work: Work,
     held: Held,
-    /// The disk's ordinal before a commit that failed: a higher one in the file means it is there.
-    undecided: Option<u64>,
+    /// A commit that failed, and may be there.
+    undecided: Option<Undecided>,
     /// Whether the log must be emptied into the database before anything in it is believed.
     unsynced: Unsynced,
     refused: Option<Refused>,
@@ -66,6 +66,15 @@ pub(super) struct Writer {
     /// The store that is about to be moved aside lacks commits.
     log_lost: bool,
     wear: Wear,
+}
+
+/// A commit that failed.
+#[derive(Clone, Copy)]
+struct Undecided {
+    /// The disk's ordinal before it: a higher one in the file means that it is there.
+    before: u64,
+    /// Whether it was to bring back what was salvaged.
+    salvaged: bool,
 }
 
 /// The disk refuses since a while.
@@ -339,7 +348,8 @@ impl Writer {
                 tidied.map_err(|error| self.fail(&error))
             }
             Err(error) => {
-                self.undecided = Some(before);
+                let salvaged = self.work.salvaged.is_some();
+                self.undecided = Some(Undecided { before, salvaged });
                 Err(self.fail(&error))
             }
         }

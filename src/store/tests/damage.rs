@@ -76,6 +76,21 @@ fn a_commit_that_says_it_failed_but_landed_is_not_written_twice() {
     assert_eq!(bench.numbers(&store, Stream::Data), (1..151).collect::<Vec<_>>());
 }
 
+/// A commit that only seals has no readings of its own: those that come while nobody knows whether it
+/// is there are not part of it.
+#[test]
+fn readings_that_come_after_a_commit_that_failed_are_not_taken_for_its_own() {
+    let bench = Bench::new();
+    let (store, _thread) = bench.open();
+    bench.append(&store, Stream::Data, 1..101);
+    bench.flush(&store, false).unwrap();
+    store.0.faults.lie.store(true, Ordering::Relaxed);
+    assert_eq!(bench.flush(&store, true), Err(StoreError::Refused(Trouble::Failing)));
+    bench.append(&store, Stream::Data, 101..151);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(bench.numbers(&store, Stream::Data), (1..151).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_flipped_bit_in_a_batch_sets_that_batch_aside_and_stops_nothing() {
     let bench = Bench::new();

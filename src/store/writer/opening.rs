@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::Writer;
+use super::{Undecided, Writer};
 use crate::events::buffer;
 use crate::store::disk::Disk;
 use crate::store::file;
@@ -156,11 +156,13 @@ impl Writer {
             self.set_aside().map_err(|error| self.refuse(error.trouble()))?;
         }
         let disk = self.open_disk().map_err(|error| self.refuse(error.trouble()))?;
-        if self.undecided.take().is_some_and(|before| disk.ordinal > before) {
-            // What was acknowledged since is still to be freed.
-            let acknowledged = std::mem::take(&mut self.work.acknowledged);
+        let undecided = self.undecided.take().filter(|it| disk.ordinal > it.before);
+        if let Some(Undecided { salvaged, .. }) = undecided {
+            // What has come since was not part of it.
+            let late = std::mem::take(&mut self.work.acknowledged);
+            let haul = self.work.salvaged.take_if(|_| !salvaged);
             self.settle();
-            self.work.acknowledged = acknowledged;
+            (self.work.acknowledged, self.work.salvaged) = (late, haul);
         } else {
             self.held.begin();
             self.held.free(&mut self.work.acknowledged);
