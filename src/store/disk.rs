@@ -498,10 +498,3 @@ impl Disk {
         self.conn.close().map_err(|(_, error)| error)
     }
 }
-
-impl Dropped {
-    fn add(&mut self, more: Self) {
-        self.batches += more.batches;
-        self.readings += more.readings;
-    }
-}

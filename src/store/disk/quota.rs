@@ -7,7 +7,8 @@ use rusqlite::Result;
 
 use super::{AGE_CHECK_EVERY, Around, Disk, Outcome};
 use crate::limits;
-use crate::store::{Shelf, batches, schema, wear};
+use crate::store::batches::{self, Dropped};
+use crate::store::{Shelf, schema, wear};
 
 /// Free pages in the file that are kept for reuse (16 MiB).
 const PAGES_FREE_KEPT: u64 = 4096;
@@ -63,5 +64,12 @@ impl Disk {
             schema::checkpoint(&self.conn)?;
         }
         Ok(())
+    }
+}
+
+impl Dropped {
+    pub(super) fn add(&mut self, more: Self) {
+        self.batches += more.batches;
+        self.readings += more.readings;
     }
 }
