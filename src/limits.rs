@@ -265,6 +265,30 @@ pub const RECEIPT_HOLES_MAX: usize = 256;
 /// link half a megabyte every half minute would be a gigabyte a day.
 pub const UNWANTED_BATCH_DELAY_MAX: Duration = Duration::from_secs(300);
 
+/// Part of a data plan, in percent, from which on a person is told that it runs short.
+pub const DATA_PLAN_SHORT_PERCENT: u64 = 80;
+
+/// Time of a month that must have been counted before the rest of it is foretold: days differ from
+/// each other less than hours do.
+pub const DATA_PLAN_FORETOLD_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two steps of longer batches, each twice as long, while a data plan will not do: an hour
+/// shows what a step has saved.
+pub const DATA_PLAN_STEP_TIME: Duration = Duration::from_secs(3600);
+
+/// Steps of longer batches: 2^6 makes ten minutes of ten seconds.
+pub const DATA_PLAN_STEPS_MAX: u32 = 6;
+
+/// Longest that a batch is made to wait for a data plan; beyond, its header is no longer what costs.
+pub const DATA_PLAN_AGE_MAX: Duration = Duration::from_secs(900);
+
+/// Between two notes on disk of what a data plan has used, each with a commit that happens anyway:
+/// one page a minute.
+pub const DATA_PLAN_NOTE_TIME: Duration = Duration::from_secs(60);
+
+/// Causes of one condition that are told; what comes beyond is counted with them.
+pub const CAUSES_TOLD_MAX: usize = 8;
+
 /// Bytes of `meta`: AWS IoT takes 128 KiB a message, and topic and header need some of it.
 pub const META_BYTES_MAX: usize = 127 * 1024;
 

@@ -4,6 +4,7 @@ mod rescue;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -14,7 +15,7 @@ use crate::config;
 use crate::error::{Exit, Fatal};
 use crate::reading::Stream;
 use crate::store::settings::Settings;
-use crate::store::{self, OpenError, Shelf, Status, UplinkStatus};
+use crate::store::{self, OpenError, Shelf, Status, UplinkStatus, Used};
 
 /// The buffer's own commands.
 #[derive(Debug, Subcommand)]
@@ -158,7 +159,30 @@ fn as_text(path: &Path, status: &Status) -> String {
             salvage.missing,
         ));
     }
-    text + &uplinks_as_text(status)
+    text + &uplinks_as_text(status) + &plans_as_text(status)
+}
+
+/// What uplinks with a data plan have used of it.
+fn plans_as_text(status: &Status) -> String {
+    let one = |(name, used): (&Arc<str>, &Used)| {
+        let size = |bytes| bytesize::ByteSize(bytes).display().si();
+        format!(
+            "\nplan     {name}: {} of {} used in {} ({} %)",
+            size(used.bytes),
+            size(used.plan),
+            used.month_name().unwrap_or_else(|| "a month not known yet".to_owned()),
+            used.bytes.saturating_mul(100) / used.plan.max(1),
+        )
+    };
+    status.traffic.iter().map(one).collect()
+}
+
+fn plans_as_json(status: &Status) -> serde_json::Value {
+    let one = |(name, used): (&Arc<str>, &Used)| {
+        let value = json!({ "month": used.month_name(), "bytes": used.bytes, "plan": used.plan });
+        (name.to_string(), value)
+    };
+    serde_json::Value::Object(status.traffic.iter().map(one).collect())
 }
 
 /// What each of several uplinks has not got yet.
@@ -218,7 +242,7 @@ fn as_json(path: &Path, status: &Status, outlook: &Outlook) -> String {
         "path": path, "epoch": status.epoch, "disk_bytes": status.disk_bytes,
         "disk": outlook.json(),
         "streams": shelves(false), "salvaged": shelves(true), "salvages": salvages,
-        "uplinks": uplinks_as_json(status),
+        "uplinks": uplinks_as_json(status), "data_plans": plans_as_json(status),
     })
     .to_string()
 }

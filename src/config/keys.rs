@@ -332,6 +332,11 @@ pub const UPLINK: Keys = &[
         Rate("s", 1024, 1 << 40),
         "most that a backlog takes of the link beside what is new; default: all it leaves",
     ),
+    must(
+        "data_plan",
+        Rate("month", 1_000_000, 1 << 50),
+        "bytes a month that the link may carry: warns in time, then makes batches longer",
+    ),
 ];
 
 /// `auth`

@@ -164,6 +164,7 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
         broker: receiver.broker,
         ack: receiver.ack,
         drain: receiver.drain,
+        data_plan: receiver.data_plan,
     });
     let store = store::settings::Settings {
         gateway: Arc::clone(&gateway.name),

@@ -41,6 +41,8 @@ pub struct Receiver {
     pub ack: Ack,
     /// Bytes a second that a backlog may take.
     pub drain: Option<u64>,
+    /// Bytes a month that the link may carry.
+    pub data_plan: Option<u64>,
 }
 
 impl<'a> Resolver<'a> {
@@ -261,6 +263,7 @@ impl<'a> Resolver<'a> {
             _ => Ack::Broker,
         };
         let drain = table.rate_if_any("drain");
+        let data_plan = table.rate_if_any("data_plan");
         let keep_alive = table.duration("keep_alive");
         if keep_alive.subsec_nanos() != 0 {
             let place = table.raw("keep_alive").map_or(table.place(), |raw| raw.place);
@@ -284,7 +287,7 @@ impl<'a> Resolver<'a> {
         let about = About { preset, client_id, keep_alive };
         let broker = broker(&table, broker_url, about);
         Check { table: &table, url: url.place, broker: &broker }.run();
-        Some(Receiver { name: named.name.to_owned(), broker, seal, ack, drain })
+        Some(Receiver { name: named.name.to_owned(), broker, seal, ack, drain, data_plan })
     }
 }
 

@@ -194,7 +194,8 @@ fn settings_of(subject: &str) -> &'static str {
 
 fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Notice {
     let notice =
-        Notice::warning(&NOT_REACHED, subject, format!("does not reach the broker {at}: {error}"));
+        Notice::warning(&NOT_REACHED, subject, format!("does not reach the broker {at}: {error}"))
+            .because(cause(error));
     let other_port = if tls {
         "this port speaks plain MQTT, not TLS (mqtts:// is usually port 8883)"
     } else {
@@ -230,6 +231,18 @@ fn not_reached(subject: &str, at: &str, tls: bool, error: &ConnectError) -> Noti
             .likely("a firewall on the way drops the packets")
             .likely("the broker's host is off")
             .try_next("check the link to the gateway's router, then to the broker's host"),
+    }
+}
+
+/// Tells apart what a person would look at in different places.
+fn cause(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Name { .. } => "name",
+        ConnectError::Refused(_) => "refused",
+        ConnectError::Closed(_) => "closed",
+        ConnectError::Silent(Step::Tls | Step::Login) => "no answer",
+        ConnectError::Violation(_) => "no broker",
+        _ => "unreachable",
     }
 }
 
@@ -436,13 +449,13 @@ pub fn receipt_unbelieved(subject: &str, why: &str) -> Notice {
 
 /// Builds the notice for a list of series that does not fit.
 #[must_use]
-pub fn meta_too_large(subject: &str, series: usize) -> Notice {
+pub fn meta_too_large(subject: &str, series: usize, bytes_max: usize) -> Notice {
     Notice::warning(
         &META_TOO_LARGE,
         subject,
         format!(
             "sends meta without its {series} series: the list is over {} KiB",
-            limits::META_BYTES_MAX / 1024
+            bytes_max / 1024
         ),
     )
     .seen("Every batch names its own series; no reading is affected.")
@@ -452,5 +465,23 @@ pub fn meta_too_large(subject: &str, series: usize) -> Notice {
 pub fn works_again(events: &Events, subject: &str) {
     for code in OF_SESSIONS {
         events.clear(code, subject, "works again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_not_reached_for_another_reason_is_told_again() {
+        let (events, broker) = (Events::default(), Broker::new("broker.example", 1883, "gw-1"));
+        let refused = ConnectError::Refused("192.0.2.1:1883".parse().unwrap());
+        let unknown = ConnectError::Name { host: "broker.example".to_owned(), why: "is unknown" };
+        let told = [&refused, &unknown, &refused].map(|error| {
+            tell_not_connected(&events, "uplink cloud", &broker, error);
+            events.standing()[0].notice.cause
+        });
+        assert_eq!(told, ["refused", "name", "name"], "each once");
+        assert_eq!(events.standing()[0].count, 3);
     }
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod decode;
 pub mod gateway;
 pub mod modbus;
+pub mod plan;
 pub mod receive;
 pub mod serial;
 pub mod zigbee;
@@ -58,6 +59,8 @@ pub struct Notice {
     pub subject: String,
     /// What was seen, completing the subject: `has not answered for 4 min (120 requests)`.
     pub what: String,
+    /// Which of several causes it has; when only that changes, it is told again, each cause once.
+    pub cause: &'static str,
     /// Observations that narrow it down, one sentence each.
     pub evidence: Vec<String>,
     /// Causes, most likely first.
@@ -79,6 +82,7 @@ impl Notice {
             weight: Weight::Warning,
             subject: subject.into(),
             what: what.into(),
+            cause: "",
             evidence: Vec::new(),
             likely: Vec::new(),
             next: Vec::new(),
@@ -89,6 +93,13 @@ impl Notice {
     #[must_use]
     pub fn error(code: &'static Code, subject: impl Into<String>, what: impl Into<String>) -> Self {
         Self { weight: Weight::Error, ..Self::warning(code, subject, what) }
+    }
+
+    /// Says which of the causes it is.
+    #[must_use]
+    pub fn because(mut self, cause: &'static str) -> Self {
+        self.cause = cause;
+        self
     }
 
     /// Adds an observation.
@@ -137,8 +148,10 @@ pub struct Events(Arc<Mutex<HashMap<(&'static str, String), Condition>>>);
 /// Something that is wrong now.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    /// As it was told.
+    /// As it was told last.
     pub notice: Notice,
+    /// The causes that were told.
+    pub causes: Vec<&'static str>,
     /// When it began.
     pub since: Instant,
     /// How often it was raised since.
@@ -147,25 +160,30 @@ pub struct Condition {
 
 impl Events {
     /// Says that something is wrong. The first time it is logged in full; while it stands, raising
-    /// it again only counts. Returns whether it was new and told; beyond
+    /// it again only counts, unless its cause is another. Returns whether it was told; beyond
     /// [`limits::CONDITIONS_MAX`] nothing more is told until something is over.
     pub fn raise(&self, notice: Notice) -> bool {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (notice.code.id, notice.subject.clone());
         if let Some(condition) = standing.get_mut(&key) {
             condition.count += 1;
-            return false;
+            let told = condition.causes.contains(&notice.cause);
+            if told || condition.causes.len() >= limits::CAUSES_TOLD_MAX {
+                return false;
+            }
+            log(&notice);
+            condition.causes.push(notice.cause);
+            condition.notice = notice;
+            return true;
         }
         if standing.len() >= limits::CONDITIONS_MAX {
             // Nobody would remember that it was told, so it would be told again and again.
             tracing::debug!("beyond {} standing conditions: {notice}", limits::CONDITIONS_MAX);
             return false;
         }
-        match notice.weight {
-            Weight::Warning => tracing::warn!("{notice}"),
-            Weight::Error => tracing::error!("{notice}"),
-        }
-        standing.insert(key, Condition { notice, since: Instant::now(), count: 1 });
+        log(&notice);
+        let (causes, since) = (vec![notice.cause], Instant::now());
+        standing.insert(key, Condition { notice, causes, since, count: 1 });
         true
     }
 
@@ -193,6 +211,13 @@ impl Events {
     }
 }
 
+fn log(notice: &Notice) {
+    match notice.weight {
+        Weight::Warning => tracing::warn!("{notice}"),
+        Weight::Error => tracing::error!("{notice}"),
+    }
+}
+
 /// Returns a duration as people say it: `4 min`, `12 s`.
 #[must_use]
 pub fn rounded(duration: Duration) -> String {
@@ -217,6 +242,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         buffer::CODES,
         clock::CODES,
         broker::CODES,
+        plan::CODES,
         config::CODES,
         decode::CODES,
         receive::CODES,
@@ -257,6 +283,19 @@ mod tests {
         assert_eq!(events.clear(&CODE, "a", "works again").unwrap().count, 2);
         assert!(events.clear(&CODE, "a", "works again").is_none());
         assert_eq!(events.standing().len(), 1);
+    }
+
+    #[test]
+    fn another_cause_is_told_once_until_all_is_over() {
+        let events = Events::default();
+        let raise = |cause| events.raise(Notice::warning(&CODE, "a", cause).because(cause));
+        let told = ["dns", "dns", "refused", "dns", "refused", "silent"].map(raise);
+        assert_eq!(told, [true, false, true, false, false, true]);
+        let standing = events.standing();
+        assert_eq!((standing.len(), standing[0].count), (1, 6));
+        assert_eq!(standing[0].notice.what, "silent");
+        assert_eq!(events.clear(&CODE, "a", "works again").unwrap().count, 6);
+        assert!(raise("dns"), "it is over, so it is new");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::error::words;
+use super::meter::Metered;
 use super::session::{Session, Wire};
 use super::tls;
 use super::{Broker, ConnectError, Step, Tls};
@@ -31,9 +32,10 @@ pub async fn connect(broker: &Broker, clean: bool) -> Result<Session, ConnectErr
 
 /// Takes the steps; `step` is the one being taken.
 async fn walk(broker: &Broker, clean: bool, step: &mut Step) -> Result<Session, ConnectError> {
+    broker.meter.dialled();
     let addresses = look_up(broker).await?;
     *step = Step::Tcp;
-    let stream = open(&addresses).await?;
+    let stream = broker.meter.on(open(&addresses).await?);
     let wire: Box<dyn Wire> = match &broker.tls {
         None => Box::new(stream),
         Some(settings) => {
@@ -89,7 +91,7 @@ async fn open_one(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 async fn secure(
-    stream: TcpStream,
+    stream: Metered<TcpStream>,
     settings: &Tls,
     host: &str,
     alpn: Option<&'static str>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::meter::Meter;
 use super::preset::{self, Preset};
 use crate::secret::Secret;
 
@@ -41,6 +42,8 @@ pub struct Broker {
     pub keep_alive: Duration,
     /// What the broker says for us when we are gone.
     pub will: Option<Will>,
+    /// Counts what its connections take of the link.
+    pub meter: Meter,
 }
 
 impl Broker {
@@ -57,6 +60,7 @@ impl Broker {
             login: None,
             keep_alive: Duration::from_secs(60),
             will: None,
+            meter: Meter::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! an error, it is read anew from the file.
 
 mod quota;
+mod seal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result};
 
-use crate::batch::{Assembly, Body, Envelope, Timing, chunk};
+use crate::batch::{Assembly, chunk};
 use crate::clock::Clock;
 use crate::ranges::Ranges;
 use crate::reading::{Group, Points, Stream, UnixMillis};
 use crate::store::age::Age;
-use crate::store::batches::{self, Dropped, Sealed};
+use crate::store::batches::{self, Dropped};
 use crate::store::dates::Dates;
 use crate::store::held::Held;
 use crate::store::lane::Lane;
@@ -25,6 +26,7 @@ use crate::store::settings::Settings;
 use crate::store::shares::Shares;
 use crate::store::slots::Slots;
 use crate::store::status::UplinkStatus;
+use crate::store::traffic::{self, Traffic, Used};
 use crate::store::wear::Wear;
 use crate::store::{Batch, Shelf, room, schema};
 
@@ -38,6 +40,7 @@ pub(super) struct Disk {
     slots: Slots,
     series: Series,
     shares: Shares,
+    pub(super) traffic: Traffic,
     dates: Dates,
     age: Age,
     /// Chunks and slots that were set aside when the file was opened.
@@ -46,7 +49,32 @@ pub(super) struct Disk {
 }
 
 /// What uplinks have acknowledged, by their place in the configuration.
-pub(super) type Acknowledged = BTreeMap<(u8, Shelf), Ranges>;
+pub(super) type Acknowledged = BTreeMap<(u8, Shelf), Acks>;
+
+/// What one uplink has acknowledged of one shelf.
+#[derive(Default)]
+pub(super) struct Acks {
+    /// Of the store whose batches they are.
+    pub(super) epoch: u64,
+    pub(super) seqs: Ranges,
+}
+
+impl Acks {
+    /// Adds more. Of two epochs the later counts: the store of the other is gone.
+    pub(super) fn extend(&mut self, epoch: u64, seqs: &Ranges) {
+        if epoch > self.epoch {
+            *self = Self { epoch, seqs: Ranges::default() };
+        }
+        if epoch == self.epoch {
+            self.seqs.extend(seqs);
+        }
+    }
+
+    /// Returns them when they are of the store of this epoch.
+    pub(super) fn of(&self, epoch: u64) -> Option<&Ranges> {
+        (self.epoch == epoch).then_some(&self.seqs)
+    }
+}
 
 /// What a transaction is to write.
 #[derive(Default)]
@@ -59,6 +87,8 @@ pub(super) struct Work {
     pub(super) salvaged: Option<Box<Haul>>,
     /// Batches that were acknowledged.
     pub(super) acknowledged: Acknowledged,
+    /// What uplinks have used of their data plans, by their place; no reason for a commit.
+    pub(super) used: BTreeMap<u8, Used>,
 }
 
 /// The world around a transaction.
@@ -72,6 +102,8 @@ pub(super) struct Around<'a> {
     pub(super) wear: Option<&'a Wear>,
     /// Seal whatever is open, however young.
     pub(super) seal: bool,
+    /// How many times as long as usual batches gather.
+    pub(super) stretch: u32,
 }
 
 /// What a transaction did.
@@ -134,6 +166,7 @@ impl Disk {
         let mut lanes = Lane::load(&conn, epoch, schema::VERSION)?;
         let series = Series::load(&conn, epoch)?;
         let shares = Shares::load(&conn, epoch, uplinks)?;
+        let traffic = traffic::load(&conn)?;
         let dates = Dates::load(&conn, &clock.state())?;
         if dates.was_set() {
             clock.was_set();
@@ -158,6 +191,7 @@ impl Disk {
             slots,
             series,
             shares,
+            traffic,
             dates,
             age,
             damaged,
@@ -188,7 +222,7 @@ impl Disk {
         let bytes_max = room::bytes_max(&self.conn, around.settings)?;
         self.ordinal += 1;
         self.follow_clock(held, around, &mut outcome)?;
-        self.shares.take(&self.conn, &mut self.lanes, &work.acknowledged)?;
+        self.shares.take(&self.conn, self.epoch, &mut self.lanes, &work.acknowledged)?;
         for (lane, dropped) in self.lanes.iter_mut().zip(work.dropped) {
             if dropped > 0 {
                 lane.dropped += dropped;
@@ -216,7 +250,18 @@ impl Disk {
             lane.save(&self.conn, self.ordinal)?;
         }
         self.shares.save(&self.conn, self.epoch, &self.lanes)?;
+        self.keep_used(&work.used)?;
         Ok(outcome)
+    }
+
+    /// Writes what uplinks have used of their data plans.
+    fn keep_used(&mut self, all: &BTreeMap<u8, Used>) -> Result<()> {
+        for (uplink, used) in all {
+            let Some(name) = self.shares.name(*uplink) else { continue };
+            traffic::save(&self.conn, name, used)?;
+            self.traffic.insert(Arc::clone(name), *used);
+        }
+        Ok(())
     }
 
     /// Puts what came back on its shelf.
@@ -229,143 +274,6 @@ impl Disk {
             outcome.sealed += 1;
         }
         haul.note(&self.conn)
-    }
-
-    /// Gathers the groups into the open batches and seals those that are full or due. Returns, for
-    /// each stream, from where on its groups are not in a sealed batch.
-    fn gather(
-        &mut self,
-        work: &Work,
-        held: &mut Held,
-        around: &Around<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<[usize; 3]> {
-        let seal = &around.settings.seal;
-        let mut unsealed = [0; 3];
-        for (index, group) in work.groups.iter().enumerate() {
-            let lane = &mut self.lanes[group.stream as usize];
-            lane.open.push(group);
-            lane.opened.get_or_insert(around.now);
-            if lane.is_full(seal.readings_max, seal.bytes_max) {
-                self.seal(group.stream, held, around, outcome)?;
-                unsealed[group.stream as usize] = index + 1;
-            }
-        }
-        for stream in Stream::ALL {
-            let lane = &self.lanes[stream as usize];
-            let due = lane.is_due(around.now, seal.age_max, around.settings.commit);
-            if !lane.open.is_empty() && (around.seal || held.on || due) {
-                self.seal(stream, held, around, outcome)?;
-                unsealed[stream as usize] = work.groups.len();
-            }
-        }
-        Ok(unsealed)
-    }
-
-    /// Takes what the clock says now. Readings that an earlier boot left are sealed before any of
-    /// this one come: their times count from somewhere else, and they are older.
-    fn follow_clock(
-        &mut self,
-        held: &mut Held,
-        around: &Around<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<()> {
-        let (state, now) = (around.clock.state(), around.clock.now());
-        self.dates.follow(&self.conn, &state)?;
-        if state.set.is_some() {
-            let keep = around.settings.keep;
-            self.age.follow(&self.conn, &self.lanes, (&state, now), keep)?;
-        }
-        if self.dates.are_left_over() {
-            for stream in Stream::ALL {
-                if !self.lanes[stream as usize].open.is_empty() {
-                    self.seal(stream, held, around, outcome)?;
-                }
-            }
-            self.dates.took_over();
-        }
-        outcome.corrected = self.dates.correct(&self.conn, &mut self.lanes)?;
-        Ok(())
-    }
-
-    /// Turns the open batch of a stream into sealed ones: sequence number and bytes in the same
-    /// transaction. The readings' slots are free from here on.
-    fn seal(
-        &mut self,
-        stream: Stream,
-        held: &mut Held,
-        around: &Around<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<()> {
-        let lane = &mut self.lanes[stream as usize];
-        let open = std::mem::take(&mut lane.open);
-        lane.opened = None;
-        let seal = &around.settings.seal;
-        for (assembly, (base, timing)) in
-            [(open.undated, self.dates.basis()), (open.dated, (0, Timing::Set))]
-        {
-            if assembly.is_empty() {
-                continue;
-            }
-            // What is on disk stays on disk, and what waits for its date waits there.
-            let hold = held.on && timing == Timing::Set && !self.slots.are_used(stream);
-            for body in assembly.into_bodies(around.points, seal.coding, seal.bytes_max) {
-                outcome.sealed_bytes +=
-                    self.seal_body(stream, body, (base, timing), (held, hold), around)?;
-                outcome.sealed += 1;
-            }
-        }
-        self.ordinal += 1;
-        let lane = &mut self.lanes[stream as usize];
-        lane.floor = self.ordinal;
-        lane.touch();
-        self.slots.release(stream);
-        Ok(())
-    }
-
-    fn seal_body(
-        &mut self,
-        stream: Stream,
-        mut body: Body,
-        (base, timing): (i64, Timing),
-        (held, hold): (&mut Held, bool),
-        around: &Around<'_>,
-    ) -> Result<u64> {
-        let lane = &mut self.lanes[stream as usize];
-        let shelf = stream.into();
-        let lowest = batches::oldest(&self.conn, shelf)?.map(|(seq, _)| seq);
-        let lowest = lowest.or_else(|| held.lowest(shelf)).unwrap_or(lane.seq_next);
-        let since_boot = body.span().0;
-        body.shift(base);
-        let envelope = Envelope {
-            gateway: &around.settings.gateway,
-            epoch: self.epoch,
-            stream,
-            sequence: lane.seq_next,
-            lowest_held: lowest,
-            dropped: lane.dropped,
-            clock: timing as u8,
-            config_hash: &around.settings.config_hash,
-        };
-        let (first, last) = body.span();
-        let seq = lane.seq_next;
-        let batch = Sealed {
-            readings: body.readings() as u64,
-            span: (UnixMillis(first), UnixMillis(last)),
-            sealed_at: around.clock.now(),
-            payload: body.seal(&envelope).into(),
-        };
-        lane.seq_next += 1;
-        let bytes = batches::footprint(batch.payload.len() as u64);
-        if hold {
-            held.seal(shelf, seq, batch);
-            return Ok(bytes);
-        }
-        batches::insert(&self.conn, lane, seq, &batch)?;
-        if timing == Timing::Unset {
-            self.dates.note(&self.conn, batches::key(shelf, seq), since_boot)?;
-        }
-        Ok(bytes)
     }
 
     fn write_chunk<'a>(
@@ -413,7 +321,7 @@ impl Disk {
     ) -> Result<Next> {
         let after = self.shares.past(uplink, shelf, after);
         let upto = self.release(shelf, after, most, clock)?;
-        let fresh = acknowledged.get(&(uplink, shelf));
+        let fresh = acknowledged.get(&(uplink, shelf)).and_then(|acks| acks.of(self.epoch));
         let skip = |seq| {
             let has = fresh.is_some_and(|seqs| seqs.contains(seq));
             seq >= upto || has || self.shares.has(uplink, shelf, seq)
@@ -462,11 +370,12 @@ impl Disk {
     }
 
     /// Returns whether a step is due although no reading arrived.
-    pub(super) fn is_due(&self, settings: &Settings, now: Instant, clock: &dyn Clock) -> bool {
+    pub(super) fn is_due(&self, around: &Around<'_>) -> bool {
+        let now = around.now;
         let age_unchecked = |at: Instant| now.duration_since(at) >= AGE_CHECK_EVERY;
         self.age_checked.is_none_or(age_unchecked)
-            || self.dates.is_ripe(&clock.state())
-            || self.is_seal_due(settings, now)
+            || self.dates.is_ripe(&around.clock.state())
+            || self.is_seal_due(around.settings, now, around.stretch)
     }
 
     /// Returns the highest ordinal that stands in a stream's row.
@@ -480,14 +389,21 @@ impl Disk {
     }
 
     /// Returns whether an open batch is due.
-    pub(super) fn is_seal_due(&self, settings: &Settings, now: Instant) -> bool {
-        let due = |lane: &Lane| lane.is_due(now, settings.seal.age_max, settings.commit);
+    pub(super) fn is_seal_due(&self, settings: &Settings, now: Instant, stretch: u32) -> bool {
+        let age_max = |stream| settings.seal.age_max_of(stream, stretch);
+        let due = |lane: &Lane| lane.is_due(now, age_max(lane.shelf.stream()), settings.commit);
         self.lanes.iter().any(due)
     }
 
     /// Forgets names that nothing refers to, empties the log into the file and closes it. Names wait
     /// until here because a process that has just started does not know its own points yet.
-    pub(super) fn finish(mut self, points: &Points, wear: &Wear, now: UnixMillis) -> Result<()> {
+    pub(super) fn finish(
+        mut self,
+        points: &Points,
+        (wear, now): (&Wear, UnixMillis),
+        used: &BTreeMap<u8, Used>,
+    ) -> Result<()> {
+        self.keep_used(used)?;
         wear.save(&self.conn, now, self.bytes())?;
         if !self.has_open() {
             self.run("BEGIN IMMEDIATE")?;

@@ -67,14 +67,16 @@ impl Held {
         }
     }
 
-    /// Frees what was acknowledged, and takes it out of the list. Returns whether anything was.
-    pub(super) fn free(&mut self, acknowledged: &mut Acknowledged) -> bool {
+    /// Frees what was acknowledged of the store of this epoch, and takes it out of the list. Returns
+    /// whether anything was.
+    pub(super) fn free(&mut self, epoch: u64, acknowledged: &mut Acknowledged) -> bool {
         let before = self.batches.len();
         // While nobody knows whether they are on disk, their acknowledgements wait for the answer.
         if before == 0 || self.written {
             return false;
         }
-        for ((_, shelf), seqs) in acknowledged.iter_mut() {
+        for ((_, shelf), acks) in acknowledged.iter_mut().filter(|(_, acks)| acks.epoch == epoch) {
+            let seqs = &mut acks.seqs;
             let held = self.batches.range((*shelf, 0)..=(*shelf, u64::MAX)).map(|(key, _)| key.1);
             let had: Vec<u64> = held.filter(|seq| seqs.contains(*seq)).collect();
             for seq in had {
@@ -84,7 +86,7 @@ impl Held {
                 }
             }
         }
-        acknowledged.retain(|_, seqs| !seqs.is_empty());
+        acknowledged.retain(|_, acks| !acks.seqs.is_empty());
         self.batches.len() < before
     }
 

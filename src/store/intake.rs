@@ -1,16 +1,18 @@
 //! Where readings, acknowledgements and requests wait for the store's thread. Appending never
 //! waits for the disk and does not wake the thread: it wakes by itself when a commit is due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::limits;
+use crate::ranges::Ranges;
 use crate::reading::{Group, Stream, Value};
 use crate::store::disk::Work;
 use crate::store::salvage::Haul;
+use crate::store::traffic::Used;
 use crate::store::trouble::StoreError;
 use crate::store::{Batch, Shelf};
 
@@ -39,6 +41,8 @@ struct Inner {
     linger: Option<Instant>,
     stop: Option<Stop>,
     ended: bool,
+    /// By uplink, of which there are few.
+    stretch: BTreeMap<u8, u32>,
 }
 
 /// Something that the thread answers.
@@ -122,13 +126,30 @@ impl Intake {
         }
     }
 
-    /// Takes an acknowledgement of batches `first` to `last`.
-    pub(super) fn acknowledge(&self, from: (u8, Shelf), first: u64, last: u64) {
+    /// Takes an acknowledgement of batches `first` to `last` of the store of an epoch.
+    pub(super) fn acknowledge(&self, from: (u8, Shelf), epoch: u64, (first, last): (u64, u64)) {
         let mut inner = self.lock();
-        let seqs = inner.waiting.acknowledged.entry(from).or_default();
-        if seqs.spans() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX {
+        let acks = inner.waiting.acknowledged.entry(from).or_default();
+        if acks.seqs.spans() < limits::ACKNOWLEDGED_UNCOMMITTED_MAX || epoch > acks.epoch {
+            let mut seqs = Ranges::default();
             seqs.insert(first, last);
+            acks.extend(epoch, &seqs);
         }
+    }
+
+    /// Takes what an uplink has used of its data plan, for the next commit.
+    pub(super) fn used(&self, uplink: u8, used: Used) {
+        self.lock().waiting.used.insert(uplink, used);
+    }
+
+    /// Makes batches gather so many times as long as usual, for the sake of one uplink.
+    pub(super) fn stretch(&self, uplink: u8, times: u32) {
+        self.lock().stretch.insert(uplink, times);
+    }
+
+    /// Returns how many times as long as usual batches gather: as the neediest uplink says.
+    pub(super) fn stretched(&self) -> u32 {
+        self.lock().stretch.values().copied().max().unwrap_or(1).max(1)
     }
 
     /// Takes a request and wakes the thread.
@@ -211,14 +232,15 @@ impl Intake {
         inner.readings_taken = std::mem::take(&mut inner.readings);
     }
 
-    /// Moves the acknowledgements that wait into `work`.
+    /// Moves the acknowledgements that wait into `work`, and what data plans have used.
     pub(super) fn take_acknowledged(&self, work: &mut Work) {
         let mut inner = self.lock();
-        for (from, seqs) in std::mem::take(&mut inner.waiting.acknowledged) {
+        work.used.append(&mut inner.waiting.used);
+        for (from, acks) in std::mem::take(&mut inner.waiting.acknowledged) {
             let known = work.acknowledged.entry(from).or_default();
-            known.extend(&seqs);
+            known.extend(acks.epoch, &acks.seqs);
             // What is forgotten is sent once more.
-            known.truncate(limits::ACKNOWLEDGED_UNCOMMITTED_MAX);
+            known.seqs.truncate(limits::ACKNOWLEDGED_UNCOMMITTED_MAX);
         }
     }
 

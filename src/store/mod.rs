@@ -47,6 +47,7 @@ mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod trouble;
 mod wear;
 mod wreck;
@@ -70,6 +71,7 @@ pub use examine::{Exported, Findings, check, export, is_cramped, is_salvaged, is
 pub use salvage::Progress;
 pub use shelf::Shelf;
 pub use status::{Backlog, Health, Status, StreamStatus, UplinkStatus, inspect, usage};
+pub use traffic::Used;
 pub use trouble::{OpenError, StoreError, Trouble};
 pub use wear::{Day, Usage};
 
@@ -249,6 +251,10 @@ impl Store {
         self.0.intake.request(Request::Alive { reply }).is_ok() && answer.await.is_ok()
     }
 
+    fn epoch(&self) -> u64 {
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner).epoch
+    }
+
     /// Returns the state after the last commit, with the readings that wait for the next one.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -283,7 +289,33 @@ impl Share {
     /// Notes with the next commit that this uplink has batches `first` to `last`; what all uplinks
     /// have is freed. What is not there any more is no error.
     pub fn acknowledge(&self, shelf: Shelf, first: u64, last: u64) {
-        self.store.0.intake.acknowledge((self.uplink, shelf), first, last);
+        self.acknowledge_of(self.store.epoch(), shelf, first, last);
+    }
+
+    /// As [`Share::acknowledge`], for batches of the store of this epoch. When another has taken its
+    /// place meanwhile, nothing is noted: the numbers mean other batches there.
+    pub fn acknowledge_of(&self, epoch: u64, shelf: Shelf, first: u64, last: u64) {
+        self.store.0.intake.acknowledge((self.uplink, shelf), epoch, (first, last));
+    }
+
+    /// Returns what this uplink had used of its data plan when that was last written.
+    #[must_use]
+    pub fn used(&self) -> Option<Used> {
+        let status = self.store.status();
+        let name = status.names.get(usize::from(self.uplink))?;
+        status.traffic.get(name).copied()
+    }
+
+    /// Notes with the next commit what this uplink has used of its data plan.
+    pub fn note_used(&self, used: Used) {
+        self.store.0.intake.used(self.uplink, used);
+    }
+
+    /// Makes batches gather so many times as long as usual, up to
+    /// [`crate::limits::DATA_PLAN_AGE_MAX`]; 1 ends it. Events are exempt. When several uplinks ask,
+    /// the largest number counts, since a batch is sealed once for all.
+    pub fn stretch(&self, times: u32) {
+        self.store.0.intake.stretch(self.uplink, times);
     }
 
     /// Returns what this uplink has not got of a shelf, after the last commit.

@@ -83,6 +83,14 @@ CREATE TABLE uplink (
   had BLOB NOT NULL,
   PRIMARY KEY (name, shelf)
 ) WITHOUT ROWID;
+CREATE TABLE traffic (
+  name TEXT PRIMARY KEY,
+  month INTEGER NOT NULL,
+  from_ms INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  plan INTEGER NOT NULL,
+  crc INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE boot (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL,
@@ -136,6 +144,14 @@ fn to_2(conn: &Connection) -> Result<()> {
            shelf INTEGER NOT NULL,
            had BLOB NOT NULL,
            PRIMARY KEY (name, shelf)
+         ) WITHOUT ROWID;
+         CREATE TABLE traffic (
+           name TEXT PRIMARY KEY,
+           month INTEGER NOT NULL,
+           from_ms INTEGER NOT NULL,
+           bytes INTEGER NOT NULL,
+           plan INTEGER NOT NULL,
+           crc INTEGER NOT NULL
          ) WITHOUT ROWID;
          CREATE TABLE boot (
            id INTEGER PRIMARY KEY,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Coding;
+use crate::limits;
+use crate::reading::Stream;
 
 /// Where and how readings are kept.
 #[derive(Debug, Clone)]
@@ -52,4 +54,19 @@ pub struct Seal {
     pub bytes_max: usize,
     /// How bodies are compressed.
     pub coding: Coding,
+}
+
+impl Seal {
+    /// Returns how long a stream's batch gathers when batches are to be so many times as long. Events
+    /// never wait longer, since somebody waits for them.
+    #[must_use]
+    pub fn age_max_of(&self, stream: Stream, stretch: u32) -> Duration {
+        match stream {
+            Stream::Event => self.age_max,
+            Stream::Data | Stream::Own => self
+                .age_max
+                .saturating_mul(stretch.max(1))
+                .min(limits::DATA_PLAN_AGE_MAX.max(self.age_max)),
+        }
+    }
 }

@@ -72,12 +72,13 @@ impl Shares {
     pub(super) fn take(
         &mut self,
         conn: &Connection,
+        epoch: u64,
         lanes: &mut [Lane; Shelf::COUNT],
         acknowledged: &Acknowledged,
     ) -> Result<()> {
         self.settle(conn, lanes)?;
-        for ((uplink, shelf), seqs) in acknowledged {
-            let mut through = seqs.clone();
+        for ((uplink, shelf), acks) in acknowledged {
+            let Some(mut through) = acks.of(epoch).cloned() else { continue };
             // Nobody can have what was never sealed.
             through.remove(lanes[*shelf as usize].seq_next, u64::MAX);
             if self.names.len() > 1 {
@@ -144,6 +145,11 @@ impl Shares {
             }
         }
         Ok(())
+    }
+
+    /// Returns the name of the uplink at a place.
+    pub(super) fn name(&self, uplink: u8) -> Option<&Arc<str>> {
+        self.names.get(usize::from(uplink))
     }
 
     /// Returns whether an uplink has a batch.

@@ -1,5 +1,6 @@
 //! What the store tells about itself, from inside the daemon and from outside.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::ranges::Ranges;
 use crate::reading::{Stream, UnixMillis};
 use crate::store::schema::{self, Kind};
 use crate::store::shares::Shares;
+use crate::store::traffic::{self, Used};
 use crate::store::trouble::{OpenError, Trouble};
 use crate::store::wear::{self, Usage};
 use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage};
@@ -24,6 +26,10 @@ pub struct Status {
     pub salvaged: [StreamStatus; Stream::ALL.len()],
     /// What each uplink has not got yet, when there are several; else the shelves say it.
     pub uplinks: Vec<UplinkStatus>,
+    /// The uplinks that the store serves, in their order; none when seen from outside.
+    pub names: Vec<Arc<str>>,
+    /// What uplinks with a data plan have used of it, as last written.
+    pub traffic: BTreeMap<Arc<str>, Used>,
     /// Readings that were appended and are not on disk yet; 0 when seen from outside.
     pub uncommitted: u64,
     /// Bytes of the database file and its log, when it was last looked at: at the last commit.
@@ -212,6 +218,7 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
             status.put(lane, oldest);
         }
         if version >= 2 {
+            status.traffic = traffic::load(conn)?;
             status.uplinks = Shares::load_all(conn, status.epoch)?.status(conn, &lanes)?;
         }
         status.salvages = salvage::progress(conn)?;

@@ -6,6 +6,7 @@ mod held;
 mod killed;
 mod layout;
 mod model;
+mod plan;
 mod room;
 mod shares;
 mod time;

@@ -176,7 +176,8 @@ impl Writer {
         self.salvage = None;
         self.held.on = false;
         let _ = self.step(false);
-        let finish = |disk: Disk| disk.finish(&self.points, &self.wear, self.clock.now());
+        let used = std::mem::take(&mut self.work.used);
+        let finish = |disk: Disk| disk.finish(&self.points, (&self.wear, self.clock.now()), &used);
         if let Some(Err(error)) = self.disk.take().map(finish) {
             self.events.raise(buffer::refused(&self.settings.path, Trouble::of(&error).words()));
         }
@@ -184,7 +185,7 @@ impl Writer {
 
     fn answer(&mut self, call: Call) -> Option<Stop> {
         self.shared.intake.take_acknowledged(&mut self.work);
-        if self.held.free(&mut self.work.acknowledged) {
+        if self.held.free(self.lock.epoch(), &mut self.work.acknowledged) {
             self.publish(Outcome::default());
         }
         self.held.on &= !self.held.is_due(Instant::now());
@@ -230,8 +231,9 @@ impl Writer {
     /// not due.
     fn may_wait(&self) -> bool {
         let (now, age_max) = (Instant::now(), self.settings.seal.age_max);
+        let stretch = self.shared.intake.stretched();
         let young = now.duration_since(self.sealed_at) + self.settings.commit < age_max;
-        let due = |disk: &Disk| disk.is_seal_due(&self.settings, now);
+        let due = |disk: &Disk| disk.is_seal_due(&self.settings, now, stretch);
         self.held.on && young && self.work.is_settled() && !self.disk.as_ref().is_none_or(due)
     }
 
@@ -302,10 +304,6 @@ impl Writer {
             self.reopen()?;
         }
         let Some(disk) = &mut self.disk else { return Err(Trouble::Odd) };
-        let idle = self.work.is_empty() && !(seal && disk.has_open());
-        if idle && !disk.is_due(&self.settings, now, &*self.clock) {
-            return disk.tidy().map_err(|error| self.fail(&error));
-        }
         self.wear.begin(disk.bytes());
         let around = Around {
             settings: &self.settings,
@@ -314,7 +312,12 @@ impl Writer {
             now,
             wear: self.wear.is_due().then_some(&self.wear),
             seal,
+            stretch: self.shared.intake.stretched(),
         };
+        let idle = self.work.is_empty() && !(seal && disk.has_open());
+        if idle && !disk.is_due(&around) {
+            return disk.tidy().map_err(|error| self.fail(&error));
+        }
         let full = self.refused.is_some_and(|refused| refused.trouble == Trouble::Full);
         if full && self.held.is_empty() {
             // What was acknowledged gives room to what waits.
@@ -425,6 +428,8 @@ impl Writer {
             disk_bytes: file::bytes(&self.settings.path),
             health: self.refused.map_or(Health::Good, |refused| Health::Refused(refused.trouble)),
             uplinks: disk.uplinks(),
+            traffic: disk.traffic.clone(),
+            names: self.uplinks.clone(),
             ..Status::default()
         };
         for lane in &disk.lanes {

@@ -33,6 +33,7 @@ mod machine;
 mod outbox;
 mod pace;
 mod parked;
+mod plan;
 mod receipt;
 pub mod settings;
 mod status;
@@ -54,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 use self::machine::{Action, Event, Flying, Machine};
 pub use self::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
 use self::parked::Reason;
+use self::plan::Plan;
 use self::settings::{Ack, Uplink as Settings};
 use self::talk::{End, Talk};
 use self::topics::Topics;
@@ -117,15 +119,18 @@ struct Memory {
     files: Files,
     /// Since when batches are overdue and the receiver says nothing.
     silent: Option<Instant>,
+    plan: Option<Plan>,
 }
 
 impl Memory {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, outbox: &impl Outbox) -> Self {
+        let meter = &settings.broker.meter;
         Self {
             machine: Machine::new(settings.ack == Ack::Receiver),
             backoff: Backoff::new(limits::RECONNECT_DELAY_MIN, limits::RECONNECT_DELAY_MAX),
             files: Files::of(&settings.broker),
             silent: None,
+            plan: settings.data_plan.map(|plan| Plan::new(meter.clone(), plan, outbox.used())),
         }
     }
 }
@@ -164,8 +169,16 @@ impl<O: Outbox> Uplink<O> {
     }
 
     pub(crate) async fn run_on(self, network: &impl Dial, stop: CancellationToken) {
-        let mut memory = Memory::new(&self.settings);
+        let mut memory = Memory::new(&self.settings, &self.outbox);
+        self.serve(network, &stop, &mut memory).await;
+        if let Some(plan) = &mut memory.plan {
+            plan.note(&self.outbox);
+        }
+    }
+
+    async fn serve(&self, network: &impl Dial, stop: &CancellationToken, memory: &mut Memory) {
         loop {
+            self.look_at_plan(memory);
             memory.files = Files::of(&self.settings.broker);
             let dialled = tokio::select! {
                 biased;
@@ -179,8 +192,8 @@ impl<O: Outbox> Uplink<O> {
                 }
                 Ok(session) => {
                     self.connected();
-                    let talk = Talk::new(&self, session, &mut memory);
-                    let end = talk.run(&stop).await;
+                    let talk = Talk::new(self, session, memory);
+                    let end = talk.run(stop).await;
                     self.link.send_modify(|link| link.connected = false);
                     match end {
                         End::Stopped => return,
@@ -196,6 +209,13 @@ impl<O: Outbox> Uplink<O> {
                 () = stop.cancelled() => return,
                 () = sleep(memory.backoff.pause()) => {}
             }
+        }
+    }
+
+    fn look_at_plan(&self, memory: &mut Memory) {
+        if let Some(plan) = &mut memory.plan {
+            let to = (&self.events, &*self.subject);
+            plan.look(Instant::now(), &*self.clock, &self.outbox, to);
         }
     }
 

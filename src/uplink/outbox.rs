@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::reading::UnixMillis;
-use crate::store::Shelf;
+use crate::store::{Shelf, Used};
 
 /// A batch as the uplink sees it. Its bytes are the bytes on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +60,21 @@ pub trait Outbox: Send + Sync {
         count: usize,
     ) -> impl Future<Output = Result<Vec<Sealed>, Unreadable>> + Send;
 
-    /// Frees batches `first` to `last`. What is not held any more is no error.
-    fn acknowledge(&self, stream: Shelf, first: u64, last: u64);
+    /// Frees batches `first` to `last` of the store of this epoch: once another has taken its place,
+    /// the numbers mean other batches, and none is freed. What is not held any more is no error.
+    fn acknowledge(&self, epoch: u64, stream: Shelf, first: u64, last: u64);
 
     /// Returns what waits.
     fn standing(&self) -> Standing;
+
+    /// Returns what was used of the data plan before this start.
+    fn used(&self) -> Option<Used> {
+        None
+    }
+
+    /// Keeps what was used of the data plan, soon.
+    fn note_used(&self, _used: Used) {}
+
+    /// Makes batches so many times as long as usual.
+    fn stretch(&self, _times: u32) {}
 }

@@ -21,6 +21,8 @@ pub struct Uplink {
     pub ack: Ack,
     /// Bytes a second that a backlog may take beside what is new; the whole link when absent.
     pub drain: Option<u64>,
+    /// Bytes a month that the link may carry, by what its provider counts.
+    pub data_plan: Option<u64>,
 }
 
 /// Whose word frees a batch.

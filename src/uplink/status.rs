@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::outbox::{Outbox, Standing};
 use super::settings::Uplink as Settings;
 use crate::clock::{Clock, counts_from_boot};
-use crate::limits;
 use crate::reading::{PointId, Points, Stream, UnixMillis};
 
 /// This program's version, as `status` and `meta` tell it.
@@ -84,20 +83,25 @@ pub fn is_news(before: u64, now: u64) -> bool {
     change > 60 && change > before / 2
 }
 
-/// Returns `meta` about the first `count` points, and whether their list fits.
-pub fn meta(settings: &Settings, epoch: u64, points: &Points, count: usize) -> (Bytes, bool) {
+/// Returns `meta` about the first `count` points, and whether their list fits into `bytes_max`.
+pub fn meta(
+    settings: &Settings,
+    epoch: u64,
+    (points, count): (&Points, usize),
+    bytes_max: usize,
+) -> (Bytes, bool) {
     let mut meta = Meta {
         gw: &settings.gateway,
         ver: VERSION,
         cv: &settings.config_hash,
         ep: epoch,
         labels: labels(settings),
-        series: series(points, count),
+        series: series(points, count, bytes_max),
         series_count: count,
         rules: [],
     };
     let whole = serde_json::to_vec(&meta).unwrap_or_default();
-    if meta.series.is_some() && whole.len() <= limits::META_BYTES_MAX {
+    if meta.series.is_some() && whole.len() <= bytes_max {
         return (whole.into(), true);
     }
     meta.series = None;
@@ -120,9 +124,9 @@ fn labels(settings: &Settings) -> serde_json::Map<String, serde_json::Value> {
 }
 
 /// Returns the series, unless they are too many for any message.
-fn series(points: &Points, count: usize) -> Option<Vec<Series>> {
+fn series(points: &Points, count: usize, bytes_max: usize) -> Option<Vec<Series>> {
     // `["","",""],` is the least that a series takes.
-    if count > limits::META_BYTES_MAX / 11 {
+    if count > bytes_max / 11 {
         return None;
     }
     let ids = (0..u32::try_from(count).ok()?).map(PointId);
@@ -136,4 +140,36 @@ fn series(points: &Points, count: usize) -> Option<Vec<Series>> {
         }
     };
     Some(ids.map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::Broker;
+    use crate::reading::PointInfo;
+    use crate::uplink::settings::Ack;
+
+    #[test]
+    fn meta_names_its_series_only_where_the_broker_takes_so_many_bytes() {
+        let points = Points::default();
+        for n in 0..1000 {
+            points.intern(PointInfo::new(&format!("device-{n}"), "temperature", "Cel")).unwrap();
+        }
+        let settings = Settings {
+            name: "cloud".to_owned(),
+            gateway: "gw-1".into(),
+            config_hash: "c0ffee".into(),
+            labels: Vec::new(),
+            broker: Broker::new("h", 1883, "gw-1"),
+            ack: Ack::Broker,
+            drain: None,
+            data_plan: None,
+        };
+        let (whole, fits) = meta(&settings, 1, (&points, 1000), 64 * 1024);
+        assert!(fits && whole.len() > 32 * 1024, "{}", whole.len());
+        let (most, least) = (whole.len(), whole.len() - 1);
+        assert_eq!(meta(&settings, 1, (&points, 1000), most), (whole, true));
+        let (short, fits) = meta(&settings, 1, (&points, 1000), least);
+        assert!(!fits && short.len() < 200, "{}", short.len());
+    }
 }

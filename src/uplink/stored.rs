@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::outbox::{Outbox, Sealed, Standing, Unreadable, Waiting};
-use crate::store::{Batch, Share, Shelf, Store};
+use crate::store::{Batch, Share, Shelf, Store, Used};
 
 impl From<Batch> for Sealed {
     fn from(batch: Batch) -> Self {
@@ -28,8 +28,8 @@ impl Outbox for Share {
         }
     }
 
-    fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
-        Self::acknowledge(self, stream, first, last);
+    fn acknowledge(&self, epoch: u64, stream: Shelf, first: u64, last: u64) {
+        self.acknowledge_of(epoch, stream, first, last);
     }
 
     fn standing(&self) -> Standing {
@@ -40,6 +40,18 @@ impl Outbox for Share {
             Waiting { newest, lo: backlog.lo, oldest: backlog.oldest }
         };
         Standing { epoch: status.epoch, streams: Shelf::ALL.map(waiting) }
+    }
+
+    fn used(&self) -> Option<Used> {
+        Self::used(self)
+    }
+
+    fn note_used(&self, used: Used) {
+        Self::note_used(self, used);
+    }
+
+    fn stretch(&self, times: u32) {
+        Self::stretch(self, times);
     }
 }
 
@@ -58,8 +70,8 @@ impl Outbox for Store {
         Outbox::next(&self.share(0), stream, after, count).await
     }
 
-    fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
-        self.share(0).acknowledge(stream, first, last);
+    fn acknowledge(&self, epoch: u64, stream: Shelf, first: u64, last: u64) {
+        self.share(0).acknowledge_of(epoch, stream, first, last);
     }
 
     fn standing(&self) -> Standing {

@@ -162,13 +162,13 @@ impl<'a, O: Outbox> Talk<'a, O> {
     fn on(&mut self, event: Event) -> Vec<Action> {
         let now = Instant::now();
         let granted = self.session.limits();
-        let topic = self.uplink.topics.streams.iter().map(String::len).max().unwrap_or(0);
-        let packet = granted.packet_bytes_max.map_or(usize::MAX, |most| most as usize);
+        let topics = &self.uplink.topics.streams;
+        let payload = topics.iter().map(|topic| self.payload_max(topic)).min();
         let allowance = Allowance {
             // `status` takes one.
             batches: usize::from(granted.in_flight_max).saturating_sub(1),
             bytes: self.pace.bytes_max(),
-            payload: packet.saturating_sub(topic + PUBLISH_HEADER_BYTES_MAX),
+            payload: payload.unwrap_or(usize::MAX),
             paced: self.pace.waits_until(now).is_some(),
         };
         self.memory.machine.allow(allowance);
@@ -178,7 +178,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
                 Action::Read { .. } | Action::Send(..) => rest.push(action),
                 Action::Taken(batch) => self.taken(&batch),
                 Action::Free { stream, first, last } => {
-                    self.uplink.outbox.acknowledge(stream, first, last);
+                    self.uplink.outbox.acknowledge(self.epoch, stream, first, last);
                 }
                 Action::Park(batch, why) => self.uplink.tell_parked(&batch, why),
                 Action::Unparked => {
@@ -188,6 +188,18 @@ impl<'a, O: Outbox> Talk<'a, O> {
             }
         }
         rest
+    }
+
+    /// Returns how many bytes the broker takes on a topic, by its own word and its preset's.
+    fn payload_max(&self, topic: &str) -> usize {
+        let Preset { payload_bytes_max, topics, .. } = self.uplink.settings.broker.preset;
+        // There a batch is translated, in as many payloads as it needs.
+        let fits = payload_bytes_max.filter(|_| *topics != Layout::ThingsBoard);
+        let packet = self.session.limits().packet_bytes_max.map(|most| {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            most.saturating_sub(topic.len() + PUBLISH_HEADER_BYTES_MAX)
+        });
+        fits.into_iter().chain(packet).min().unwrap_or(usize::MAX)
     }
 
     /// Does what the machine orders; returns what it has to hear of it. What it orders meanwhile
@@ -355,6 +367,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             return Ok(());
         }
         self.listen(now);
+        self.uplink.look_at_plan(self.memory);
         self.look_at = now + limits::STATUS_LOOK_TIME;
         self.look_at_files()?;
         // A broker that takes `status` and no batches does not work.
@@ -429,11 +442,13 @@ impl<'a, O: Outbox> Talk<'a, O> {
     async fn tell_meta(&mut self) -> Result<(), SessionError> {
         let Uplink { settings, outbox, points, events, topics, subject, .. } = self.uplink;
         let (epoch, count) = (outbox.standing().epoch, points.len());
-        let (payload, whole) = status::meta(settings, epoch, points, count);
+        let preset = settings.broker.preset.payload_bytes_max.unwrap_or(usize::MAX);
+        let bytes_max = self.payload_max(&topics.meta).min(preset).min(limits::META_BYTES_MAX);
+        let (payload, whole) = status::meta(settings, epoch, (points, count), bytes_max);
         if whole {
             events.clear(&say::META_TOO_LARGE, subject, "fits again");
         } else {
-            events.raise(say::meta_too_large(subject, count));
+            events.raise(say::meta_too_large(subject, count, bytes_max));
         }
         self.session.publish(&topics.meta, payload, true).await?;
         (self.told.epoch, self.told.points) = (epoch, count);

@@ -86,7 +86,7 @@ impl Outbox for Arc<List> {
         Ok(range.take(count).map(|(_, batch)| batch.clone()).collect())
     }
 
-    fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
+    fn acknowledge(&self, _epoch: u64, stream: Shelf, first: u64, last: u64) {
         let mut held = self.held.lock().unwrap();
         let through: Vec<_> =
             held.range((stream, first)..=(stream, last)).map(|(key, _)| *key).collect();
@@ -185,6 +185,7 @@ async fn run_on(slow: bool, ack: Ack, script: impl AsyncFnOnce(&mut World)) -> A
         broker: script::settings(),
         ack,
         drain: None,
+        data_plan: None,
     };
     let (outbox, points) = (Arc::<List>::default(), Arc::<Points>::default());
     let (events, clock) = (Events::default(), Arc::new(Manual::new(NOW)));

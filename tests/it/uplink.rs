@@ -89,7 +89,7 @@ impl Outbox for Held {
             .collect())
     }
 
-    fn acknowledge(&self, _: Shelf, first: u64, last: u64) {
+    fn acknowledge(&self, _: u64, _: Shelf, first: u64, last: u64) {
         let mut held = self.0.held.lock().unwrap();
         let through: Vec<u64> = held.range(first..=last).map(|(seq, _)| *seq).collect();
         held.retain(|seq, _| !through.contains(seq));
@@ -114,6 +114,7 @@ pub(crate) fn uplink_settings(broker: Broker) -> Settings {
         broker,
         ack: Ack::Broker,
         drain: None,
+        data_plan: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::*;
 
 impl Bench {
-    fn open_for(&self, names: &[&str]) -> (Store, StoreThread) {
+    pub(super) fn open_for(&self, names: &[&str]) -> (Store, StoreThread) {
         let (store, thread) = Store::open_for(
             names.iter().map(|name| Arc::from(*name)).collect(),
             self.settings.clone(),
@@ -17,7 +17,7 @@ impl Bench {
         (store, thread)
     }
 
-    fn seal_one(&self, store: &Store, number: i64) {
+    pub(super) fn seal_one(&self, store: &Store, number: i64) {
         store.append(self.group(Stream::Data, &[number]));
         self.flush(store, true).unwrap();
     }
@@ -166,4 +166,25 @@ fn several_uplinks_agree_with_plain_lists_whatever_happens() {
         }
         thread.close();
     }
+}
+
+#[test]
+fn an_acknowledgement_of_an_earlier_epoch_frees_nothing() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open_for(&["cloud", "site"]);
+    (1..=3).for_each(|number| bench.seal_one(&store, number));
+    let (epoch, both) = (store.status().epoch, [store.share(0), store.share(1)]);
+    for share in &both {
+        share.acknowledge_of(epoch - 1, Shelf::Data, 1, 3);
+    }
+    assert_eq!(bench.waits(&store, 0), [1, 2, 3], "not even before the commit");
+    bench.flush(&store, false).unwrap();
+    assert_eq!((Bench::held(&store), bench.waits(&store, 1)), (3, vec![1, 2, 3]));
+    for share in &both {
+        share.acknowledge_of(epoch, Shelf::Data, 2, 2);
+        share.acknowledge_of(epoch - 1, Shelf::Data, 1, 3);
+    }
+    bench.flush(&store, false).unwrap();
+    assert_eq!((Bench::held(&store), bench.waits(&store, 1)), (2, vec![1, 3]));
+    thread.close();
 }

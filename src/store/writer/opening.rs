@@ -165,7 +165,7 @@ impl Writer {
             (self.work.acknowledged, self.work.salvaged) = (late, haul);
         } else {
             self.held.begin();
-            self.held.free(&mut self.work.acknowledged);
+            self.held.free(self.lock.epoch(), &mut self.work.acknowledged);
         }
         self.disk = Some(disk);
         Ok(())

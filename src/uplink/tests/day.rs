@@ -73,8 +73,8 @@ impl Outbox for Patient {
         wait(Outbox::next(&self.0, stream, after, count))
     }
 
-    fn acknowledge(&self, stream: Shelf, first: u64, last: u64) {
-        Outbox::acknowledge(&self.0, stream, first, last);
+    fn acknowledge(&self, epoch: u64, stream: Shelf, first: u64, last: u64) {
+        Outbox::acknowledge(&self.0, epoch, stream, first, last);
     }
 
     fn standing(&self) -> Standing {
@@ -362,6 +362,7 @@ async fn live(sea: &Mutex<Sea>, gateway: &mut Gateway, from: u32, until: u32) ->
         broker: script::settings(),
         ack: Ack::Receiver,
         drain: None,
+        data_plan: None,
     };
     let uplink = Uplink::new(
         settings,
