@@ -64,6 +64,10 @@ CREATE TABLE damaged (
   found_ms INTEGER NOT NULL,
   body BLOB NOT NULL
 );
+";
+
+/// Tables that came with version 2.
+const TABLES_OF_2: &str = "
 CREATE TABLE salvage (
   name TEXT PRIMARY KEY,
   after_epoch INTEGER NOT NULL,
@@ -116,7 +120,7 @@ CREATE TABLE wear (
 
 /// What brings a file of version N to version N + 1, at index N - 1. Columns and tables are added,
 /// never changed or taken away, so that a step needs no room for a copy. Until a version is
-/// released, what is new goes into its step, as into [`TABLES`].
+/// released, what is new goes into its tables, and into its step what changes older ones.
 const STEPS: [fn(&Connection) -> Result<()>; 1] = [to_2];
 
 /// Version 2: checksums over everything that a batch's key or a reading's name is made of, shelves
@@ -125,56 +129,9 @@ const STEPS: [fn(&Connection) -> Result<()>; 1] = [to_2];
 fn to_2(conn: &Connection) -> Result<()> {
     conn.execute_batch(
         "ALTER TABLE stream ADD COLUMN crc INTEGER;
-         ALTER TABLE series ADD COLUMN crc INTEGER;
-         CREATE TABLE salvage (
-           name TEXT PRIMARY KEY,
-           after_epoch INTEGER NOT NULL,
-           after_stream INTEGER NOT NULL,
-           after_seq INTEGER NOT NULL,
-           batches INTEGER NOT NULL,
-           readings INTEGER NOT NULL,
-           slots INTEGER NOT NULL,
-           missing INTEGER NOT NULL,
-           uncertain INTEGER NOT NULL,
-           slots_taken INTEGER NOT NULL,
-           done INTEGER NOT NULL
-         ) WITHOUT ROWID;
-         CREATE TABLE uplink (
-           name TEXT NOT NULL,
-           shelf INTEGER NOT NULL,
-           had BLOB NOT NULL,
-           PRIMARY KEY (name, shelf)
-         ) WITHOUT ROWID;
-         CREATE TABLE traffic (
-           name TEXT PRIMARY KEY,
-           month INTEGER NOT NULL,
-           from_ms INTEGER NOT NULL,
-           bytes INTEGER NOT NULL,
-           plan INTEGER NOT NULL,
-           crc INTEGER NOT NULL
-         ) WITHOUT ROWID;
-         CREATE TABLE boot (
-           id INTEGER PRIMARY KEY,
-           name TEXT NOT NULL,
-           guess INTEGER NOT NULL,
-           base INTEGER,
-           crc INTEGER NOT NULL
-         );
-         CREATE TABLE undated (
-           id INTEGER PRIMARY KEY,
-           boot INTEGER NOT NULL,
-           t0 INTEGER NOT NULL,
-           crc INTEGER NOT NULL
-         );
-         CREATE TABLE wear (
-           day INTEGER PRIMARY KEY,
-           seconds INTEGER NOT NULL,
-           written INTEGER NOT NULL,
-           readings INTEGER NOT NULL,
-           sealed INTEGER NOT NULL,
-           grown INTEGER NOT NULL
-         );",
+         ALTER TABLE series ADD COLUMN crc INTEGER;",
     )?;
+    conn.execute_batch(TABLES_OF_2)?;
     let epoch =
         conn.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |r| count(r, 0))?;
     conn.execute("INSERT INTO meta VALUES ('epoch_crc', ?1)", [epoch_crc(epoch)])?;
@@ -250,7 +207,9 @@ pub(super) fn prepare(conn: &Connection) -> Result<()> {
 /// Makes the tables of a new store, in one transaction.
 pub(super) fn create(conn: &Connection, epoch: u64) -> Result<()> {
     in_one(conn, VERSION, || {
-        conn.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; {TABLES}"))?;
+        conn.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; {TABLES} {TABLES_OF_2}"
+        ))?;
         let crc = epoch_crc(epoch);
         conn.execute(
             "INSERT INTO meta VALUES ('epoch', ?1), ('epoch_crc', ?2)",
