@@ -129,13 +129,19 @@ fn million(readings: usize) -> f64 {
 /// bytes written a reading, by how often it is committed and sealed.
 fn wear(name: &str, commit: i64, seal: i64, coding: Coding, write: Write) {
     const SECONDS: i64 = 3000;
+    /// Until then the file is made and finds its size; what counts is what goes on for years.
+    const WARM_UP: i64 = 300;
     let world = World::new(NEVER, coding, write);
     let mut plant = Plant::new(&world.points, 50);
-    let (before, started) = (written(), Instant::now());
+    let mut before = 0;
+    let started = Instant::now();
     let store = &world.store;
     world.runtime.block_on(async {
         let mut after = 0;
-        for second in 0..SECONDS {
+        for second in -WARM_UP..SECONDS {
+            if second == 0 {
+                before = written();
+            }
             plant.poll(second, store);
             if (second + 1) % commit == 0 {
                 store.flush((second + 1) % seal == 0).await.unwrap();
@@ -153,7 +159,7 @@ fn wear(name: &str, commit: i64, seal: i64, coding: Coding, write: Write) {
         "store/wear, {name}: {:.2} bytes written a reading, {:.2} ms a commit",
         bytes / 1e6 / million(readings),
         started.elapsed().as_secs_f64() * 1000.0 * f64::from(u32::try_from(commit).unwrap())
-            / f64::from(u32::try_from(SECONDS).unwrap()),
+            / f64::from(u32::try_from(WARM_UP + SECONDS).unwrap()),
     );
 }
 
