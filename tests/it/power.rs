@@ -236,7 +236,10 @@ impl Content {
                 for (sector, bytes) in torn.chunks_mut(SECTOR).enumerate() {
                     let from = if keep() { &self.seen } else { &self.synced };
                     for (at, byte) in bytes.iter_mut().enumerate() {
-                        *byte = from.get(sector * SECTOR + at).copied().unwrap_or(0);
+                        // Where a shorter length did not reach the disk, what stood there stands.
+                        let at = sector * SECTOR + at;
+                        let there = from.get(at).or_else(|| self.synced.get(at));
+                        *byte = there.copied().unwrap_or(0);
                     }
                 }
                 torn
