@@ -10,9 +10,9 @@
 //! - floor 0: [`limits`] every bound with its reason; [`reading`] the thing that flows;
 //!   [`batch`] the wire format; [`ranges`] sets of sequence numbers; [`clock`] wall time;
 //!   [`backoff`] pauses before another try; [`secret`] where a password is kept; [`error`] exit
-//!   codes; [`events`] everything an operator may be told; [`mqtt`] the broker session that uplink
+//!   codes; [`state`] what rules leave behind; [`events`] everything an operator may be told; [`mqtt`] the broker session that uplink
 //!   and zigbee2mqtt share
-//! - floor 1: [`sources`] one task a bus; [`store`] SQLite behind one thread; [`uplink`] batches to
+//! - floor 1: [`sources`] one task a bus; [`rules`] WASM that operators push; [`store`] SQLite behind one thread; [`uplink`] batches to
 //!   the broker, acknowledged one by one; `receive` the other end, with feature `receive`
 //! - floor 2: [`pipeline`] deadbands on the way to the store; [`config`] the file as typed, then
 //!   resolved, all faults at once
@@ -45,7 +45,9 @@ pub mod ranges;
 pub mod reading;
 #[cfg(feature = "receive")]
 pub mod receive;
+pub mod rules;
 pub mod secret;
 pub mod sources;
+pub mod state;
 pub mod store;
 pub mod uplink;

@@ -10,7 +10,7 @@ const LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 104;
 
 /// Rooms by floor; a room may use its own floor's earlier doors only where [`DOORS`] says so.
-const FLOORS: [(&str, u8); 21] = [
+const FLOORS: [(&str, u8); 24] = [
     ("limits", 0),
     ("ranges", 0),
     ("reading", 0),
@@ -20,8 +20,11 @@ const FLOORS: [(&str, u8); 21] = [
     ("secret", 0),
     ("error", 0),
     ("events", 0),
+    ("state", 0),
     ("mqtt", 0),
     ("sources", 1),
+    ("rules", 1),
+    ("api", 1),
     ("store", 1),
     ("uplink", 1),
     ("receive", 1),
@@ -35,7 +38,8 @@ const FLOORS: [(&str, u8); 21] = [
 ];
 
 /// Sideways doors: who may know whom on the same floor.
-const DOORS: [(&str, &str); 3] = [("uplink", "store"), ("config", "pipeline"), ("demo", "gateway")];
+const DOORS: [(&str, &str); 4] =
+    [("uplink", "store"), ("api", "store"), ("config", "pipeline"), ("demo", "gateway")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
