@@ -10,10 +10,11 @@
 //! - floor 0: [`limits`] every bound with its reason; [`reading`] the thing that flows;
 //!   [`batch`] the wire format; [`ranges`] sets of sequence numbers; [`clock`] wall time;
 //!   [`backoff`] pauses before another try; [`secret`] where a password is kept; [`error`] exit
-//!   codes; [`state`] what rules leave behind; [`events`] everything an operator may be told; [`mqtt`] the broker session that uplink
-//!   and zigbee2mqtt share
-//! - floor 1: [`sources`] one task a bus; [`rules`] WASM that operators push; [`store`] SQLite behind one thread; [`uplink`] batches to
-//!   the broker, acknowledged one by one; `receive` the other end, with feature `receive`
+//!   codes; [`state`] what rules leave behind; [`events`] everything an operator may be told;
+//!   [`mqtt`] the broker session that uplink and zigbee2mqtt share
+//! - floor 1: [`sources`] one task a bus; [`rules`] WASM that operators push; [`store`] SQLite behind
+//!   one thread; [`uplink`] batches to the broker, acknowledged one by one; `receive` the other end,
+//!   with feature `receive`
 //! - floor 2: [`pipeline`] deadbands on the way to the store; [`config`] the file as typed, then
 //!   resolved, all faults at once
 //! - floor 3: [`gateway`] the wiring board, the only place that makes channels and spawns tasks;

@@ -2,12 +2,14 @@
 //! that stands anywhere else is a default in the configuration, not a bound.
 
 mod receive;
+mod rules;
 mod store;
 mod uplink;
 
 use std::time::Duration;
 
 pub use receive::*;
+pub use rules::*;
 pub use store::*;
 pub use uplink::*;
 

@@ -50,7 +50,7 @@ pub struct Change {
     /// The rule's name in the configuration.
     pub rule: Arc<str>,
     /// Keys with their new values; `None` deletes. The last entry of a key counts.
-    pub state: Vec<(Arc<str>, Option<Arc<[u8]>>)>,
+    pub state: Vec<Entry>,
     /// Timers with their new times; `None` cancels.
     pub timers: Vec<(Arc<str>, Option<i64>)>,
     /// Outputs declared for the first time, to be added at the end.
@@ -58,3 +58,6 @@ pub struct Change {
     /// Where the rule stands now.
     pub place: Place,
 }
+
+/// A key and its new value; `None` deletes.
+pub type Entry = (Arc<str>, Option<Arc<[u8]>>);

@@ -5,7 +5,18 @@
 //! emitted readings, state, timers and its place in the input are committed in one transaction, and
 //! a trap, an error or a limit takes all of it back. It has no files, no network and no other clock.
 
+pub mod engine;
+pub mod instance;
+pub mod ladder;
+pub mod program;
+pub mod settings;
 pub mod wit;
+
+pub use engine::{Code, Engine};
+pub use instance::Instance;
+pub use ladder::{Climb, Ladder, OnFailure, Step};
+pub use program::{Program, Refused};
+pub use settings::{Limits, Settings};
 
 use std::time::Duration;
 
