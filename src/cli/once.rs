@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
 use crate::batch::text;
 use crate::config::{self, SourceSettings};
@@ -39,8 +38,7 @@ impl Once {
         let pushed = config.sources.iter().filter(|source| names_its_points_later(source)).count();
         super::block_on(async {
             let (outlet, mut inbox) = gateway::open_outlet();
-            let stop = CancellationToken::new();
-            let mut sources = gateway::start_sources(config.sources, &outlet, &stop)?;
+            let mut sources = gateway::start_sources(config.sources, &outlet)?;
             let points = outlet.points;
             // Pollers have named all their points by now; who sends by itself has named none.
             let awaited = points.len();
@@ -52,9 +50,8 @@ impl Once {
                     Ok(None) | Err(_) => break,
                 }
             }
-            stop.cancel();
             drop(inbox);
-            while sources.join_next().await.is_some() {}
+            sources.end().await;
             self.print(&config.gateway.name, &points, awaited, &latest)
         })
     }

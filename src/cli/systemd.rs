@@ -123,7 +123,7 @@ mod tests {
         let text = "[gateway]\nname = \"g\"\n[source.push]\nvia = \"coap listen 127.0.0.1:0\"\n\
                     [buffer]\npath = \"buffer.db\"\n";
         std::fs::write(&path, text).unwrap();
-        let mut gateway = Gateway::start(config::load(&path, Options::default()).unwrap()).unwrap();
+        let gateway = Gateway::start(config::load(&path, Options::default()).unwrap()).unwrap();
         let listener = UnixDatagram::bind(folder.path().join("notify")).unwrap();
         listener.set_nonblocking(true).unwrap();
         let socket = connect(folder.path().join("notify").as_os_str()).unwrap();

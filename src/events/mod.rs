@@ -20,7 +20,7 @@ pub mod zigbee;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -143,7 +143,14 @@ impl fmt::Display for Notice {
 
 /// Where rooms report; cheap to clone, shared by the whole gateway.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<HashMap<(&'static str, String), Condition>>>);
+pub struct Events {
+    standing: Arc<Mutex<HashMap<Key, Condition>>>,
+    /// The part that this handle was given to.
+    part: Option<Arc<str>>,
+}
+
+/// A code's id and a subject.
+type Key = (&'static str, String);
 
 /// Something that is wrong now.
 #[derive(Debug, Clone)]
@@ -156,6 +163,8 @@ pub struct Condition {
     pub since: Instant,
     /// How often it was raised since.
     pub count: u64,
+    /// The part of the gateway that raised it, when it has a handle of its own.
+    pub part: Option<Arc<str>>,
 }
 
 impl Events {
@@ -163,7 +172,7 @@ impl Events {
     /// it again only counts, unless its cause is another. Returns whether it was told; beyond
     /// [`limits::CONDITIONS_MAX`] nothing more is told until something is over.
     pub fn raise(&self, notice: Notice) -> bool {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = self.lock();
         let key = (notice.code.id, notice.subject.clone());
         if let Some(condition) = standing.get_mut(&key) {
             condition.count += 1;
@@ -183,7 +192,8 @@ impl Events {
         }
         log(&notice);
         let (causes, since) = (vec![notice.cause], Instant::now());
-        standing.insert(key, Condition { notice, causes, since, count: 1 });
+        let part = self.part.clone();
+        standing.insert(key, Condition { notice, causes, since, count: 1, part });
         true
     }
 
@@ -191,7 +201,7 @@ impl Events {
     /// when it was not raised. Returns the condition that ended.
     pub fn clear(&self, code: &'static Code, subject: &str, now: &str) -> Option<Condition> {
         let key = (code.id, subject.to_owned());
-        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)?;
+        let ended = self.lock().remove(&key)?;
         let lasted = rounded(ended.since.elapsed());
         let times = match ended.count {
             1 => String::new(),
@@ -201,10 +211,39 @@ impl Events {
         Some(ended)
     }
 
+    /// Returns a handle for one part of the gateway: what it raises ends with it.
+    #[must_use]
+    pub fn of(&self, part: &str) -> Self {
+        Self { standing: Arc::clone(&self.standing), part: Some(part.into()) }
+    }
+
+    /// Says that a part is gone: whatever it raised is over, but what is about one of `going_on`,
+    /// which its successor knows of.
+    pub fn part_gone(&self, part: &str, going_on: &[String]) {
+        let ended = |condition: &Condition| {
+            condition.part.as_deref() == Some(part) && !going_on.contains(&condition.notice.subject)
+        };
+        let mut over: Vec<Key> = Vec::new();
+        self.lock().retain(|key, condition| {
+            let ended = ended(condition);
+            if ended {
+                over.push(key.clone());
+            }
+            !ended
+        });
+        for (code, subject) in over {
+            tracing::info!("{code}  {subject} is configured anew, or no more");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Condition>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns what is wrong now, longest first.
     #[must_use]
     pub fn standing(&self) -> Vec<Condition> {
-        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = self.lock();
         let mut all: Vec<_> = standing.values().cloned().collect();
         all.sort_by_key(|condition| condition.since);
         all

@@ -20,8 +20,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -44,7 +44,14 @@ pub struct Pulse {
     store: Store,
     store_told: bool,
     events: Events,
-    tasks: Vec<Watched>,
+    roster: Roster,
+}
+
+/// Every task that is watched; cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Roster {
+    tasks: Arc<Mutex<Vec<Watched>>>,
+    events: Events,
 }
 
 /// A task's sign of life, counted where the task is polled.
@@ -56,7 +63,7 @@ pub(super) struct Beat {
 
 /// A task as the watcher sees it.
 #[derive(Debug)]
-pub(super) struct Watched {
+struct Watched {
     name: String,
     beat: Arc<Beat>,
     /// The longest it sleeps by itself; `None` for one that only listens.
@@ -79,12 +86,43 @@ impl Beat {
     }
 }
 
-impl Watched {
-    /// Watches a task that runs in [`Beat::around`].
-    pub(super) fn new(name: String, beat: Arc<Beat>, pace: Option<Duration>) -> Self {
-        Self { name, beat, pace, seen: (0, Instant::now()), told: false }
+impl Roster {
+    pub(super) fn new(events: Events) -> Self {
+        Self { tasks: Arc::default(), events }
     }
 
+    /// Watches a task that runs in [`Beat::around`].
+    pub(super) fn add(&self, name: &str, beat: Arc<Beat>, pace: Option<Duration>) {
+        let seen = (0, Instant::now());
+        self.lock().push(Watched { name: name.to_owned(), beat, pace, seen, told: false });
+    }
+
+    /// Watches a task no more: it is about to be stopped.
+    pub(super) fn remove(&self, name: &str) {
+        let mut tasks = self.lock();
+        let Some(at) = tasks.iter().position(|task| task.name == name) else { return };
+        let mut task = tasks.swap_remove(at);
+        tell(&self.events, name, &mut task.told, false);
+    }
+
+    /// Looks at every task, and tells of those that hang.
+    fn is_one_stuck(&self) -> bool {
+        let now = Instant::now();
+        let mut any = false;
+        for task in self.lock().iter_mut() {
+            let stuck = task.is_stuck(now);
+            tell(&self.events, &task.name, &mut task.told, stuck);
+            any |= stuck;
+        }
+        any
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
     /// Returns whether it has ended, or slept for longer than it would.
     fn is_stuck(&mut self, now: Instant) -> bool {
         let wakes = self.beat.wakes.load(Relaxed);
@@ -98,8 +136,8 @@ impl Watched {
 }
 
 impl Pulse {
-    pub(super) fn new(store: Store, events: Events, tasks: Vec<Watched>) -> Self {
-        Self { store, store_told: false, events, tasks }
+    pub(super) fn new(store: Store, events: Events, roster: Roster) -> Self {
+        Self { store, store_told: false, events, roster }
     }
 
     /// Returns once every part has shown that it makes progress. While one does not, this waits, and
@@ -116,7 +154,7 @@ impl Pulse {
             tell(&self.events, "the store", &mut self.store_told, true);
         }
         tell(&self.events, "the store", &mut self.store_told, false);
-        while self.is_a_task_stuck() {
+        while self.roster.is_one_stuck() {
             sleep(LOOK_TIME).await;
         }
     }
@@ -137,17 +175,6 @@ impl Pulse {
             many => format!("{many} things are wrong"),
         };
         format!("{batches} batches wait{disk}; {wrong}")
-    }
-
-    fn is_a_task_stuck(&mut self) -> bool {
-        let now = Instant::now();
-        let mut any = false;
-        for task in &mut self.tasks {
-            let stuck = task.is_stuck(now);
-            tell(&self.events, &task.name, &mut task.told, stuck);
-            any |= stuck;
-        }
-        any
     }
 }
 

@@ -75,8 +75,19 @@ pub struct Uplink<O> {
     events: Events,
     /// Watched through [`Uplink::link`].
     link: watch::Sender<LinkState>,
+    /// Changed through [`Uplink::identity`].
+    identity: watch::Sender<Identity>,
     topics: Topics,
     subject: String,
+}
+
+/// What an uplink says of its gateway and that may change while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Short hash of the effective configuration, sent in `status` and `meta`.
+    pub config_hash: Arc<str>,
+    /// Site and groups, sent in `meta`.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Proof that a link works.
@@ -153,13 +164,23 @@ impl<O: Outbox> Uplink<O> {
         });
         let subject = format!("uplink {}", settings.name);
         let link = watch::Sender::new(LinkState::default());
-        Self { settings, outbox, points, clock, events, link, topics, subject }
+        let config_hash = Arc::clone(&settings.config_hash);
+        let labels = settings.labels.clone();
+        let identity = watch::Sender::new(Identity { config_hash, labels });
+        Self { settings, outbox, points, clock, events, link, identity, topics, subject }
     }
 
     /// Returns a watch on the link, for whoever shows it.
     #[must_use]
     pub fn link(&self) -> watch::Receiver<LinkState> {
         self.link.subscribe()
+    }
+
+    /// Returns the way to change what it says of its gateway, heard within
+    /// [`limits::STATUS_LOOK_TIME`].
+    #[must_use]
+    pub fn identity(&self) -> watch::Sender<Identity> {
+        self.identity.clone()
     }
 
     /// Sends batches until `stop` is cancelled, then says goodbye and returns within

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::Identity;
 use super::outbox::{Outbox, Standing};
-use super::settings::Uplink as Settings;
 use crate::clock::{Clock, counts_from_boot};
 use crate::reading::{PointId, Points, Stream, UnixMillis};
 
@@ -50,7 +50,7 @@ pub const STOPPED: &[u8] = br#"{"up":false,"why":"stopped"}"#;
 pub const LOST: &[u8] = br#"{"up":false,"why":"lost"}"#;
 
 /// Returns `status` while connected, and the backlog that it tells.
-pub fn status(settings: &Settings, outbox: &impl Outbox, clock: &dyn Clock) -> (Bytes, u64) {
+pub fn status(identity: &Identity, outbox: &impl Outbox, clock: &dyn Clock) -> (Bytes, u64) {
     let standing = outbox.standing();
     let data = standing.streams[Stream::Data as usize];
     let backlog_s = backlog(&standing, clock);
@@ -60,7 +60,7 @@ pub fn status(settings: &Settings, outbox: &impl Outbox, clock: &dyn Clock) -> (
         seq: data.newest,
         lo: data.lo,
         ver: VERSION,
-        cv: &settings.config_hash,
+        cv: &identity.config_hash,
         backlog_s,
     };
     (serde_json::to_vec(&up).unwrap_or_default().into(), backlog_s)
@@ -85,17 +85,17 @@ pub fn is_news(before: u64, now: u64) -> bool {
 
 /// Returns `meta` about the first `count` points, and whether their list fits into `bytes_max`.
 pub fn meta(
-    settings: &Settings,
+    (gateway, identity): (&str, &Identity),
     epoch: u64,
     (points, count): (&Points, usize),
     bytes_max: usize,
 ) -> (Bytes, bool) {
     let mut meta = Meta {
-        gw: &settings.gateway,
+        gw: gateway,
         ver: VERSION,
-        cv: &settings.config_hash,
+        cv: &identity.config_hash,
         ep: epoch,
-        labels: labels(settings),
+        labels: labels(identity),
         series: series(points, count, bytes_max),
         series_count: count,
         rules: [],
@@ -109,10 +109,10 @@ pub fn meta(
 }
 
 /// Labels by name; one that is given several times becomes a list.
-fn labels(settings: &Settings) -> serde_json::Map<String, serde_json::Value> {
+fn labels(identity: &Identity) -> serde_json::Map<String, serde_json::Value> {
     use serde_json::Value;
     let mut all = serde_json::Map::new();
-    for (name, label) in &settings.labels {
+    for (name, label) in &identity.labels {
         let label = Value::String(label.clone());
         match all.get_mut(name) {
             None => drop(all.insert(name.clone(), label)),
@@ -145,9 +145,7 @@ fn series(points: &Points, count: usize, bytes_max: usize) -> Option<Vec<Series>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::Broker;
     use crate::reading::PointInfo;
-    use crate::uplink::settings::Ack;
 
     #[test]
     fn meta_names_its_series_only_where_the_broker_takes_so_many_bytes() {
@@ -155,21 +153,13 @@ mod tests {
         for n in 0..1000 {
             points.intern(PointInfo::new(&format!("device-{n}"), "temperature", "Cel")).unwrap();
         }
-        let settings = Settings {
-            name: "cloud".to_owned(),
-            gateway: "gw-1".into(),
-            config_hash: "c0ffee".into(),
-            labels: Vec::new(),
-            broker: Broker::new("h", 1883, "gw-1"),
-            ack: Ack::Broker,
-            drain: None,
-            data_plan: None,
-        };
-        let (whole, fits) = meta(&settings, 1, (&points, 1000), 64 * 1024);
+        let identity = Identity { config_hash: "c0ffee".into(), labels: Vec::new() };
+        let about = ("gw-1", &identity);
+        let (whole, fits) = meta(about, 1, (&points, 1000), 64 * 1024);
         assert!(fits && whole.len() > 32 * 1024, "{}", whole.len());
         let (most, least) = (whole.len(), whole.len() - 1);
-        assert_eq!(meta(&settings, 1, (&points, 1000), most), (whole, true));
-        let (short, fits) = meta(&settings, 1, (&points, 1000), least);
+        assert_eq!(meta(about, 1, (&points, 1000), most), (whole, true));
+        let (short, fits) = meta(about, 1, (&points, 1000), least);
         assert!(!fits && short.len() < 200, "{}", short.len());
     }
 }

@@ -14,7 +14,7 @@ use super::outbox::{Outbox, Sealed, Unreadable};
 use super::pace::Pace;
 use super::settings::Ack;
 use super::thingsboard::{self, Parts};
-use super::{Memory, Uplink, receipt, status};
+use super::{Identity, Memory, Uplink, receipt, status};
 use crate::backoff::random;
 use crate::events::broker as say;
 use crate::limits;
@@ -75,6 +75,8 @@ struct Told {
     backlog_s: u64,
     epoch: u64,
     points: usize,
+    /// What the gateway was then.
+    identity: Option<Identity>,
 }
 
 impl<'a, O: Outbox> Talk<'a, O> {
@@ -95,7 +97,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
             is_renewed: false,
             steady: false,
             progress: now,
-            told: Told { status_at: now, backlog_s: 0, epoch: 0, points: 0 },
+            told: Told { status_at: now, backlog_s: 0, epoch: 0, points: 0, identity: None },
             look_at: now + limits::STATUS_LOOK_TIME,
         }
     }
@@ -378,11 +380,13 @@ impl<'a, O: Outbox> Talk<'a, O> {
             say::works_again(&self.uplink.events, &self.uplink.subject);
         }
         let epoch = self.uplink.outbox.standing().epoch;
-        if (self.told.epoch, self.told.points) != (epoch, self.uplink.points.len()) {
+        let is_another = self.told.identity.as_ref() != Some(&*self.uplink.identity.borrow());
+        if is_another || (self.told.epoch, self.told.points) != (epoch, self.uplink.points.len()) {
             self.tell_meta().await?;
         }
         let (payload, backlog_s) = self.status();
-        if now >= self.told.status_at + limits::STATUS_TIME_MAX
+        if is_another
+            || now >= self.told.status_at + limits::STATUS_TIME_MAX
             || status::is_news(self.told.backlog_s, backlog_s)
         {
             self.send_status(payload, backlog_s).await?;
@@ -423,8 +427,8 @@ impl<'a, O: Outbox> Talk<'a, O> {
     }
 
     fn status(&self) -> (Bytes, u64) {
-        let Uplink { settings, outbox, clock, .. } = self.uplink;
-        status::status(settings, outbox, &**clock)
+        let Uplink { identity, outbox, clock, .. } = self.uplink;
+        status::status(&identity.borrow(), outbox, &**clock)
     }
 
     async fn tell_status(&mut self) -> Result<(), SessionError> {
@@ -444,7 +448,9 @@ impl<'a, O: Outbox> Talk<'a, O> {
         let (epoch, count) = (outbox.standing().epoch, points.len());
         let preset = settings.broker.preset.payload_bytes_max.unwrap_or(usize::MAX);
         let bytes_max = self.payload_max(&topics.meta).min(preset).min(limits::META_BYTES_MAX);
-        let (payload, whole) = status::meta(settings, epoch, (points, count), bytes_max);
+        let identity = self.uplink.identity.borrow().clone();
+        let about = (&*settings.gateway, &identity);
+        let (payload, whole) = status::meta(about, epoch, (points, count), bytes_max);
         if whole {
             events.clear(&say::META_TOO_LARGE, subject, "fits again");
         } else {
@@ -452,6 +458,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
         }
         self.session.publish(&topics.meta, payload, true).await?;
         (self.told.epoch, self.told.points) = (epoch, count);
+        self.told.identity = Some(identity);
         Ok(())
     }
 

@@ -9,7 +9,9 @@ fn watched(
     task: impl Future<Output = ()> + 'static,
 ) -> (Watched, impl Future<Output = ()>) {
     let beat = Arc::<Beat>::default();
-    (Watched::new("it".into(), Arc::clone(&beat), pace), beat.around(task))
+    let seen = (0, Instant::now());
+    let name = "it".to_owned();
+    (Watched { name, beat: Arc::clone(&beat), pace, seen, told: false }, beat.around(task))
 }
 
 async fn run_for(time: Duration, task: impl Future<Output = ()>) {

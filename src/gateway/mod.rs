@@ -1,0 +1,196 @@
+//! The wiring board: the only place that makes channels and spawns tasks, and the order in which
+//! everything starts and stops.
+//!
+//! Start: store, pipeline, uplink, sources; so nothing is read that could not be kept. Stop, the
+//! other way round: sources end, the pipeline drains what they left, the store commits and seals,
+//! the uplink sends what it can and says goodbye, the store closes. A source that panics is started
+//! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
+//! them ending by itself ends the gateway, and systemd starts it again. What hangs shows in `pulse`.
+
+mod pulse;
+mod sources;
+mod uplinks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::clock::{Board, Clock};
+use crate::config::Config;
+use crate::error::{Exit, Fatal};
+use crate::events::{self, Events};
+use crate::limits;
+use crate::pipeline::{self, Filter};
+use crate::reading::{Points, Stream};
+use crate::sources::Outlet;
+use crate::store::{Health, Store, StoreThread};
+use crate::uplink::LinkState;
+
+pub use self::pulse::Pulse;
+use self::pulse::Roster;
+pub use self::sources::{Sources, open_outlet, start_sources};
+use self::uplinks::{Uplinks, World};
+
+/// A running gateway.
+pub struct Gateway {
+    /// The store, for those who look at it from outside.
+    pub store: Store,
+    /// What is wrong now.
+    pub events: Events,
+    thread: StoreThread,
+    /// What sources are given; gone once the gateway stops, so that the pipeline ends.
+    outlet: Option<Outlet>,
+    sources: Sources,
+    /// Ends by itself when the last outlet is gone.
+    pipeline: JoinSet<()>,
+    uplinks: Uplinks,
+    roster: Roster,
+}
+
+impl Gateway {
+    /// Starts everything that `config` names.
+    ///
+    /// # Errors
+    /// When the store cannot be opened at all, or a source's settings cannot be honoured.
+    pub fn start(config: Config) -> Result<Self, Fatal> {
+        let events = Events::default();
+        let points = Arc::new(Points::default());
+        let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
+        let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
+        let (store, thread) = Store::open_for(
+            names,
+            config.store,
+            Arc::clone(&points),
+            Arc::clone(&clock),
+            events.clone(),
+        )
+        .map_err(|e| Fatal::new(e.exit(), e.to_string()))?;
+
+        let (groups, inbox) = mpsc::channel(limits::GROUPS_QUEUED_MAX);
+        let filter = Filter::new(&config.deadbands, Arc::clone(&points));
+        let mut pipeline = JoinSet::new();
+        pipeline.spawn(pipeline::run(inbox, filter, store.clone()));
+
+        let roster = Roster::new(events.clone());
+        let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
+        let world = World { points: known, clock: time, events: events.clone() };
+        let mut uplinks = Uplinks::new(roster.clone(), world);
+        for (settings, place) in config.uplinks.into_iter().zip(0..) {
+            uplinks.start(settings, store.share(place));
+        }
+
+        let outlet = Outlet { groups, points, clock, events: events.clone() };
+        let mut sources = Sources::new(roster.clone());
+        for settings in config.sources {
+            sources.start(sources::build(settings, &outlet.points)?, &outlet);
+        }
+        let outlet = Some(outlet);
+        Ok(Self { store, events, thread, outlet, sources, pipeline, uplinks, roster })
+    }
+
+    /// Hands out the proof of progress to whoever feeds a watchdog with it.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.store.clone(), self.events.clone(), self.roster.clone())
+    }
+
+    /// Returns the links of its uplinks, by their names.
+    #[must_use]
+    pub fn links(&self) -> Vec<(Arc<str>, LinkState)> {
+        self.uplinks.links().map(|(name, link)| (Arc::clone(name), link)).collect()
+    }
+
+    /// Waits until a part that never ends by itself has ended, and says which: the store's thread,
+    /// the pipeline or an uplink that panicked. The gateway must not go on without it; whoever
+    /// waits here starts the process anew.
+    pub async fn broken(&mut self) -> Fatal {
+        // It changes with every seal, and for the last time when the thread ends.
+        let mut store = self.store.sealed();
+        let part = loop {
+            if self.store.status().health == Health::Ended {
+                break "the store";
+            }
+            tokio::select! {
+                Ok(()) = store.changed() => {}
+                Some(_) = self.pipeline.join_next() => break "the pipeline",
+                () = self.uplinks.broken() => break "an uplink",
+            }
+        };
+        let notice = events::gateway::part_ended(part);
+        let text = notice.to_string();
+        self.events.raise(notice);
+        Fatal::new(Exit::Broken, text)
+    }
+
+    /// Stops in order, within [`limits::SHUTDOWN_TIME_MAX`].
+    ///
+    /// # Errors
+    /// When the store could not commit what was read last.
+    pub async fn stop(mut self) -> Result<(), Fatal> {
+        self.outlet = None;
+        self.sources.stop_all(limits::STOP_SOURCES_TIME_MAX).await;
+        let committed = timeout(limits::STOP_COMMIT_TIME_MAX, async {
+            while self.pipeline.join_next().await.is_some() {}
+            self.store.flush(true).await
+        });
+        let committed = committed.await;
+        if !self.uplinks.is_empty() {
+            self.drain(limits::STOP_DRAIN_TIME_MAX).await;
+        }
+        let goodbye = limits::UPLINK_GOODBYE_TIME_MAX + limits::MQTT_GOODBYE_TIME_MAX;
+        self.uplinks.stop_all(goodbye).await;
+        let lost = self.thread.close();
+        if lost == 0 {
+            // Closing is a last try, with all the time the disk takes.
+            return Ok(());
+        }
+        let why = match committed {
+            Ok(Ok(())) => "the disk refused at the very end".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the disk takes too long".to_owned(),
+        };
+        Err(Fatal::new(Exit::Broken, events::gateway::not_committed(lost, &why).to_string()))
+    }
+
+    /// Waits until every batch is acknowledged, or for `patience`.
+    async fn drain(&self, patience: Duration) {
+        let held =
+            || Stream::ALL.iter().map(|s| self.store.status().stream(*s).batches).sum::<u64>();
+        let emptied = async {
+            while held() > 0 {
+                sleep(limits::DRAIN_LOOK_TIME).await;
+                // Acknowledgements free their batches with a commit, which may be a minute away. One
+                // that fails has been told; the next look tries again.
+                let _ = self.store.flush(false).await;
+            }
+        };
+        if timeout(patience, emptied).await.is_err() {
+            self.events.raise(events::gateway::slow_stop(patience.as_secs(), held()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_unasked_ends_the_gateway_with_70() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fieldgate.toml");
+        let text = "[gateway]\nname = \"g\"\n[source.push]\nvia = \"coap listen 127.0.0.1:0\"\n\
+                    [buffer]\npath = \"buffer.db\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = crate::config::load(&path, crate::config::Options::default()).unwrap();
+        let mut gateway = Gateway::start(config).unwrap();
+        assert!(timeout(Duration::from_millis(200), gateway.broken()).await.is_err());
+        gateway.thread.kill();
+        let fatal = gateway.broken().await;
+        assert_eq!(fatal.exit, Exit::Broken);
+        assert!(fatal.message.contains("the store ended by itself"), "{fatal}");
+        gateway.stop().await.unwrap();
+    }
+}

@@ -1,0 +1,126 @@
+//! The uplinks that run, each a task with a stop of its own and a place in the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::pulse::{Beat, Roster};
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::reading::Points;
+use crate::store::Share;
+use crate::uplink::settings::Uplink as Settings;
+use crate::uplink::{LinkState, Uplink};
+
+/// What every uplink is given.
+pub(super) struct World {
+    pub(super) points: Arc<Points>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) events: Events,
+}
+
+/// The uplinks that run, by name.
+pub(super) struct Uplinks {
+    tasks: JoinSet<Arc<str>>,
+    running: BTreeMap<Arc<str>, Running>,
+    roster: Roster,
+    world: World,
+}
+
+/// One of them.
+struct Running {
+    stop: CancellationToken,
+    task: AbortHandle,
+    link: watch::Receiver<LinkState>,
+}
+
+impl Uplinks {
+    pub(super) fn new(roster: Roster, world: World) -> Self {
+        Self { tasks: JoinSet::new(), running: BTreeMap::new(), roster, world }
+    }
+
+    /// Starts one; its name must not be in use.
+    pub(super) fn start(&mut self, settings: Settings, share: Share) {
+        let name: Arc<str> = settings.name.as_str().into();
+        let (beat, stop) = (Arc::<Beat>::default(), CancellationToken::new());
+        let part = part(&name);
+        self.roster.add(&part, Arc::clone(&beat), Some(Duration::ZERO));
+        let World { points, clock, events } = &self.world;
+        let (points, clock) = (Arc::clone(points), Arc::clone(clock));
+        let uplink = Uplink::new(settings, share, points, clock, events.of(&part));
+        let link = uplink.link();
+        let (known, run) = (Arc::clone(&name), beat.around(uplink.run(stop.clone())));
+        let task = self.tasks.spawn(async move {
+            run.await;
+            known
+        });
+        self.running.insert(name, Running { stop, task, link });
+    }
+
+    /// Waits until one ends that was not told to; for ever while there is none.
+    pub(super) async fn broken(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Stops those of these names: each says goodbye first. Returns whether another one has ended
+    /// meanwhile, which nobody had asked to.
+    pub(super) async fn stop(&mut self, names: &[Arc<str>], patience: Duration) -> bool {
+        let mut awaited = BTreeMap::new();
+        for name in names {
+            self.roster.remove(&part(name));
+            if let Some(running) = self.running.remove(name) {
+                running.stop.cancel();
+                awaited.insert(Arc::clone(name), running.task);
+            }
+        }
+        let mut broke = false;
+        let all = async {
+            while !awaited.is_empty() {
+                match self.tasks.join_next().await {
+                    Some(Ok(name)) => broke |= awaited.remove(&name).is_none(),
+                    Some(Err(_)) => broke = true,
+                    None => break,
+                }
+            }
+        };
+        if timeout(patience, all).await.is_err() {
+            for task in awaited.values() {
+                task.abort();
+            }
+            // They end at their next wake, and nobody is to take that for a fall.
+            for _ in 0..awaited.len() {
+                self.tasks.join_next().await;
+            }
+        }
+        broke
+    }
+
+    /// Stops all of them.
+    pub(super) async fn stop_all(&mut self, patience: Duration) {
+        let names: Vec<Arc<str>> = self.running.keys().cloned().collect();
+        self.stop(&names, patience).await;
+        self.tasks.shutdown().await;
+    }
+
+    /// Returns whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Returns the links by the names of their uplinks.
+    pub(super) fn links(&self) -> impl Iterator<Item = (&Arc<str>, LinkState)> {
+        self.running.iter().map(|(name, running)| (name, *running.link.borrow()))
+    }
+}
+
+/// What people call it.
+pub(super) fn part(name: &str) -> String {
+    format!("uplink {name}")
+}
