@@ -1,0 +1,364 @@
+//! Between the host, which calls once per batch, and a [`Rule`], which takes one reading at a time.
+//!
+//! Two kinds of keys are kept: `s/DEVICE/POINT` holds the state of a series, `w/DEVICE/POINT` the
+//! time at which it wants to be woken (8 bytes, and one that is 1 when it waits for the watermark).
+//! The host knows one timer, `wake`, at the earliest of those times: so a thousand series may wait
+//! at once, and they are woken in the order of their times. Both are loaded when needed and written
+//! once per batch, and only when they changed.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::out::{Declare, Out, Wake};
+use crate::sys::{self, Level};
+use crate::whole::{Context, Fired};
+use crate::{Error, Param, Quality, Reading, Rule, Series, State, Timestamp};
+
+/// What the host calls.
+pub trait Guest: Sized {
+    /// Version of the state it writes.
+    const STATE_VERSION: u32;
+    /// Reads parameters and declares outputs.
+    ///
+    /// # Errors
+    /// When it cannot run like this; the host refuses the rule with these words.
+    fn open(series: Vec<Series>, get: &mut dyn FnMut(&str) -> Option<Param>) -> Result<Self, Error>;
+    /// Rewrites state of an earlier version.
+    ///
+    /// # Errors
+    /// When it cannot; the state stays as it is.
+    fn migrate(&mut self, from: u32) -> Result<(), Error>;
+    /// Is told of more series.
+    ///
+    /// # Errors
+    /// As [`Guest::open`].
+    fn series_added(&mut self, series: Vec<Series>) -> Result<(), Error>;
+    /// Takes a batch.
+    ///
+    /// # Errors
+    /// When the rule says so; the host takes everything back.
+    fn process<'a>(
+        &mut self,
+        context: &Context,
+        batch: impl Iterator<Item = Reading<'a>>,
+    ) -> Result<(), Error>;
+    /// Timers went off.
+    ///
+    /// # Errors
+    /// As [`Guest::process`].
+    fn on_timer(&mut self, context: &Context, fired: &[Fired]) -> Result<(), Error>;
+}
+
+/// What `#[rule]` says of a rule.
+pub trait Exported {
+    /// As the host calls it.
+    type Guest: Guest;
+    /// The manifest, JSON.
+    const MANIFEST: &'static str;
+}
+
+/// A [`Rule`] with the state of each of its series.
+pub struct PerSeries<R: Rule> {
+    rule: R,
+    out: Out<R::Outputs>,
+    slots: Vec<Slot<R::State>>,
+    /// Slots that the current call has looked at.
+    touched: Vec<usize>,
+    /// When series want to be woken, in order.
+    wakes: Vec<(Timestamp, usize)>,
+    /// Whether `wakes` holds what was kept.
+    woken_up: bool,
+    /// What the host's timer stands at, as far as this instance knows.
+    armed: Option<Timestamp>,
+    bytes: Vec<u8>,
+}
+
+struct Slot<S> {
+    /// The name, cut to what a key may be.
+    name: String,
+    state: Option<S>,
+    /// As the host has it.
+    written: Vec<u8>,
+    wake: Option<Wake>,
+    wake_written: Option<Wake>,
+    touched: bool,
+}
+
+/// The host's one timer.
+const TIMER: &str = "wake";
+/// Keys fetched at once.
+const PAGE: u32 = 128;
+
+impl<R: Rule> Guest for PerSeries<R> {
+    const STATE_VERSION: u32 = <R::State as State>::VERSION;
+
+    fn open(series: Vec<Series>, get: &mut dyn FnMut(&str) -> Option<Param>) -> Result<Self, Error> {
+        let mut rule = R::read(get)?;
+        rule.prepare()?;
+        let mut all = Self {
+            rule,
+            out: Out::new(),
+            slots: Vec::new(),
+            touched: Vec::new(),
+            wakes: Vec::new(),
+            woken_up: false,
+            armed: None,
+            bytes: Vec::new(),
+        };
+        all.series_added(series)?;
+        Ok(all)
+    }
+
+    fn migrate(&mut self, from: u32) -> Result<(), Error> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = sys::state_scan("s/", after.as_deref(), PAGE);
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, bytes) in &page {
+                let Some(state) = self.rule.migrate(from, bytes) else {
+                    return Err(Error::new("state.version", "the state is of a version it cannot read"));
+                };
+                self.bytes.clear();
+                state.save(&mut self.bytes);
+                sys::state_set(key, &self.bytes);
+            }
+        }
+    }
+
+    fn series_added(&mut self, series: Vec<Series>) -> Result<(), Error> {
+        for one in series {
+            let outputs = self.rule.outputs(&one, &mut Declare(()))?;
+            let slot = Slot {
+                name: key_of(&one),
+                state: None,
+                written: Vec::new(),
+                wake: None,
+                wake_written: None,
+                touched: false,
+            };
+            self.slots.push(slot);
+            self.out.series.push((one, outputs));
+        }
+        // A wake may have been kept for a series that was not there yet.
+        self.woken_up = false;
+        Ok(())
+    }
+
+    fn process<'a>(
+        &mut self,
+        context: &Context,
+        batch: impl Iterator<Item = Reading<'a>>,
+    ) -> Result<(), Error> {
+        self.load_wakes(context);
+        for r in batch {
+            let index = r.series as usize;
+            if index >= self.slots.len() {
+                return Err(Error::new("series", "a reading of a series it was not told of"));
+            }
+            self.out.current = index;
+            if r.quality.has(Quality::LATE) {
+                self.rule.late(r, &mut self.out);
+                continue;
+            }
+            self.load(index);
+            while let Some(wake) = self.slots[index].wake
+                && !wake.settled
+                && wake.at <= r.at
+            {
+                self.wake(index, wake.at);
+            }
+            if let Some(state) = &mut self.slots[index].state {
+                self.rule.reading(r, state, &mut self.out);
+            }
+            self.take_wake(index, None);
+        }
+        self.finish()
+    }
+
+    fn on_timer(&mut self, context: &Context, fired: &[Fired]) -> Result<(), Error> {
+        self.load_wakes(context);
+        let until = fired.iter().fold(context.watermark, |until, one| until.max(one.at));
+        self.armed = None;
+        while let Some(&(at, index)) = self.wakes.first()
+            && at <= until
+        {
+            self.out.current = index;
+            self.load(index);
+            self.wake(index, at);
+        }
+        self.finish()
+    }
+}
+
+impl<R: Rule> PerSeries<R> {
+    /// Reads which series wait, on a fresh instance.
+    fn load_wakes(&mut self, context: &Context) {
+        if self.woken_up && !context.fresh {
+            return;
+        }
+        self.woken_up = true;
+        let mut after: Option<String> = None;
+        let mut found = Vec::new();
+        loop {
+            let page = sys::state_scan("w/", after.as_deref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (key, bytes) in &page {
+                if let Some((at, settled)) = <(Timestamp, bool)>::load(&mut bytes.as_slice()) {
+                    found.push((String::from(&key[2..]), Wake { at, settled }));
+                }
+            }
+        }
+        // Found in the order of keys, so names are looked up by halving.
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Ok(at) = found.binary_search_by(|(name, _)| name.as_str().cmp(&slot.name)) {
+                let wake = found[at].1;
+                slot.wake_written = Some(wake);
+                if slot.wake.is_none() {
+                    slot.wake = Some(wake);
+                    insert(&mut self.wakes, (wake.at, index));
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if !slot.touched {
+            slot.touched = true;
+            self.touched.push(index);
+        }
+        if slot.state.is_some() {
+            return;
+        }
+        let mut state = None;
+        if let Some(bytes) = sys::state_get(&with_prefix('s', &slot.name)) {
+            state = R::State::load(&mut bytes.as_slice());
+            if state.is_none() {
+                sys::log(Level::Warn, "what was kept of a series does not read back; it begins anew");
+            }
+            slot.written = bytes;
+        }
+        slot.state = Some(state.unwrap_or_default());
+    }
+
+    fn wake(&mut self, index: usize, at: Timestamp) {
+        self.set_wake(index, None);
+        if let Some(state) = &mut self.slots[index].state {
+            self.rule.wake(at, state, &mut self.out);
+        }
+        self.take_wake(index, Some(at));
+    }
+
+    /// Takes over what the rule asked for. `after`: the wake that is going on, which never repeats.
+    fn take_wake(&mut self, index: usize, after: Option<Timestamp>) {
+        if let Some(mut asked) = self.out.asked.take() {
+            if let (Some(wake), Some(after)) = (&mut asked, after) {
+                wake.at = wake.at.max(Timestamp(after.0.saturating_add(1)));
+            }
+            self.set_wake(index, asked);
+        }
+    }
+
+    fn set_wake(&mut self, index: usize, wake: Option<Wake>) {
+        let slot = &mut self.slots[index];
+        if slot.wake == wake {
+            return;
+        }
+        if let Some(old) = slot.wake
+            && let Ok(place) = self.wakes.binary_search(&(old.at, index))
+        {
+            self.wakes.remove(place);
+        }
+        slot.wake = wake;
+        if let Some(new) = wake {
+            insert(&mut self.wakes, (new.at, index));
+        }
+    }
+
+    /// Hands everything to the host.
+    fn finish(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.out.failed.take() {
+            self.out.outbox.clear();
+            return Err(error);
+        }
+        self.out.outbox.flush();
+        for index in self.touched.drain(..) {
+            let slot = &mut self.slots[index];
+            slot.touched = false;
+            self.bytes.clear();
+            if let Some(state) = &slot.state {
+                state.save(&mut self.bytes);
+            }
+            if self.bytes != slot.written {
+                sys::state_set(&with_prefix('s', &slot.name), &self.bytes);
+                slot.written.clear();
+                slot.written.extend_from_slice(&self.bytes);
+            }
+            if slot.wake != slot.wake_written {
+                let key = with_prefix('w', &slot.name);
+                match slot.wake {
+                    Some(wake) => {
+                        self.bytes.clear();
+                        (wake.at, wake.settled).save(&mut self.bytes);
+                        sys::state_set(&key, &self.bytes);
+                    }
+                    None => sys::state_delete(&key),
+                }
+                slot.wake_written = slot.wake;
+            }
+        }
+        let first = self.wakes.first().map(|(at, _)| *at);
+        if first != self.armed {
+            match first {
+                Some(at) => sys::timer_set(TIMER, at),
+                None => sys::timer_cancel(TIMER),
+            }
+            self.armed = first;
+        }
+        Ok(())
+    }
+}
+
+fn insert(wakes: &mut Vec<(Timestamp, usize)>, wake: (Timestamp, usize)) {
+    if let Err(place) = wakes.binary_search(&wake) {
+        wakes.insert(place, wake);
+    }
+}
+
+fn with_prefix(prefix: char, name: &str) -> String {
+    let mut key = String::with_capacity(name.len() + 2);
+    key.push(prefix);
+    key.push('/');
+    key.push_str(name);
+    key
+}
+
+/// Longest name within a key, which has 256 bytes with its prefix.
+const NAME_BYTES_MAX: usize = 254;
+
+/// `DEVICE/POINT`; of names that are too long, as much as fits and a digest of the rest.
+fn key_of(series: &Series) -> String {
+    let mut name = String::with_capacity(series.device.len() + series.point.len() + 1);
+    name.push_str(&series.device);
+    name.push('/');
+    name.push_str(&series.point);
+    if name.len() > NAME_BYTES_MAX {
+        // FNV-1a, 64 bits.
+        let digest = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let mut end = NAME_BYTES_MAX - 17;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        name.truncate(end);
+        name.push('#');
+        for shift in (0..16).rev() {
+            let digit = u32::try_from((digest >> (shift * 4)) & 0xf).unwrap_or(0);
+            name.push(char::from_digit(digit, 16).unwrap_or('0'));
+        }
+    }
+    name
+}
