@@ -13,8 +13,8 @@
 //!   codes; [`state`] what rules leave behind; [`events`] everything an operator may be told;
 //!   [`mqtt`] the broker session that uplink and zigbee2mqtt share
 //! - floor 1: [`sources`] one task a bus; [`rules`] WASM that operators push; [`store`] SQLite behind
-//!   one thread; [`uplink`] batches to the broker, acknowledged one by one; `receive` the other end,
-//!   with feature `receive`
+//!   one thread; [`uplink`] batches to the broker, acknowledged one by one; [`api`] the daemon's own
+//!   socket; `receive` the other end, with feature `receive`
 //! - floor 2: [`pipeline`] deadbands on the way to the store; [`config`] the file as typed, then
 //!   resolved, all faults at once
 //! - floor 3: [`gateway`] the wiring board, the only place that makes channels and spawns tasks;
@@ -30,6 +30,7 @@
     )
 )]
 
+pub mod api;
 pub mod backoff;
 pub mod batch;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! Every bound of the program, with its unit and its reason. Rooms name a limit from here; a number
 //! that stands anywhere else is a default in the configuration, not a bound.
 
+mod api;
 mod receive;
 mod rules;
 mod store;
@@ -8,6 +9,7 @@ mod uplink;
 
 use std::time::Duration;
 
+pub use api::*;
 pub use receive::*;
 pub use rules::*;
 pub use store::*;

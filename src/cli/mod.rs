@@ -3,6 +3,7 @@
 
 mod buffer;
 pub mod check;
+mod client;
 pub mod config;
 pub mod decode;
 mod demo;
@@ -12,6 +13,7 @@ mod once;
 mod pages;
 mod ports;
 mod run;
+mod status;
 mod systemd;
 mod wear;
 
@@ -50,6 +52,8 @@ struct Arguments {
 enum Command {
     /// Runs the gateway until it is told to stop
     Run,
+    /// Says how the running gateway does
+    Status(status::Status),
     /// Checks the configuration and reports every fault at once; opens no port
     Check(check::Args),
     /// Reads everything once and prints it
@@ -77,6 +81,7 @@ pub fn main() -> Exit {
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         Command::Run => run::run(&arguments.config),
+        Command::Status(status) => status.run(&arguments.config),
         Command::Check(args) => Ok(check::run(&arguments.config, &args, &mut stdout())),
         Command::Once(once) => once.run(&arguments.config),
         Command::Config(config) => Ok(config.run(&arguments.config, &mut stdout())),

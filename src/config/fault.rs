@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Exit, Fatal};
-use crate::events::Code;
+use crate::events::{Code, config as codes};
 
 use super::text::Place;
 
@@ -85,6 +85,17 @@ impl Fault {
             hint: String::new(),
             excerpt: None,
         }
+    }
+
+    /// Refuses what a later version will have.
+    pub fn later(name: &str, what: &str, place: Place<'_>) -> Self {
+        Self::at(
+            &codes::LATER,
+            place,
+            format!("{name} asks for {what}, which this version does not have"),
+            "it is refused rather than ignored, so that nobody believes it is in force",
+        )
+        .hint(format!("remove {name}, or install a later version"))
     }
 
     /// Adds what would do.

@@ -2,6 +2,8 @@
 //! their syntax.
 
 use std::collections::HashSet;
+use std::fs::ReadDir;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -33,13 +35,7 @@ pub fn read_conf_d(texts: &mut Vec<Text>, findings: &Findings) {
             return;
         }
     };
-    let mut paths: Vec<_> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
-        .filter(|path| !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
-        .take(limits::CONFIG_FILES_MAX + 1)
-        .collect();
+    let paths = toml_files(entries);
     if paths.len() > limits::CONFIG_FILES_MAX {
         findings.fault(Fault::of_file(
             &codes::TOO_MANY,
@@ -49,13 +45,30 @@ pub fn read_conf_d(texts: &mut Vec<Text>, findings: &Findings) {
         ));
         return;
     }
-    paths.sort();
     for path in paths {
         match Text::read(&path, bytes_left(texts)) {
             Ok(text) => texts.push(text),
             Err(fault) => findings.fault(*fault),
         }
     }
+}
+
+/// Returns the files of `conf.d` beside the main file, sorted by name; none when it cannot be listed.
+pub fn conf_d(main: &Path) -> Vec<PathBuf> {
+    let folder = main.parent().unwrap_or(Path::new(".")).join("conf.d");
+    std::fs::read_dir(folder).map(toml_files).unwrap_or_default()
+}
+
+fn toml_files(entries: ReadDir) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        .filter(|path| !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
+        .take(limits::CONFIG_FILES_MAX + 1)
+        .collect();
+    paths.sort();
+    paths
 }
 
 fn bytes_left(texts: &[Text]) -> usize {

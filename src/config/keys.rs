@@ -96,7 +96,7 @@ pub const ROOT: Keys = &[
     must("uplink", Named(&[UPLINK]), "where batches go"),
     must("rule", Later("rules"), "WASM rules"),
     must("test", Later("tests of rules"), "tests of rules"),
-    must("api", Later("the HTTP interface"), "HTTP interface"),
+    must("api", Table(API), "where the daemon answers"),
     must("trust", Later("signed rules and bundles"), "keys that sign rules and bundles"),
 ];
 
@@ -369,6 +369,13 @@ pub const BATCH: Keys = &[
         "bytes of a whole payload",
     ),
     or("compress", Choice(&["none", "zlib", "zstd"]), "zlib", "how bodies are compressed"),
+];
+
+/// `[api]`
+pub const API: Keys = &[
+    or("socket", File, crate::api::DEFAULT_SOCKET, "socket on which the daemon answers commands"),
+    must("listen", Later("HTTP on a TCP port"), "address of the HTTP interface"),
+    must("login", Later("HTTP on a TCP port"), "who may use the HTTP interface"),
 ];
 
 /// What a template says beside the keys of a device; it has no `via` and no `template`.

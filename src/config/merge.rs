@@ -32,6 +32,8 @@ pub struct Document<'a> {
     pub gateway: Option<Layer<'a>>,
     /// `[buffer]`
     pub buffer: Option<Layer<'a>>,
+    /// `[api]`
+    pub api: Option<Layer<'a>>,
     /// `[port.NAME]`
     pub ports: Vec<Named<'a>>,
     /// `[device.NAME]`
@@ -66,15 +68,7 @@ fn take<'a>(
         return;
     };
     if let Kind::Later(what) = known.kind {
-        findings.fault(
-            Fault::at(
-                &codes::LATER,
-                place,
-                format!("[{key}] asks for {what}, which this version does not have"),
-                "it is refused rather than ignored, so that nobody believes it is in force",
-            )
-            .hint(format!("remove [{key}], or install a later version")),
-        );
+        findings.fault(Fault::later(&format!("[{key}]"), what, place));
         return;
     }
     if key == "version" {
@@ -95,12 +89,15 @@ fn take<'a>(
         return;
     };
     match key {
-        "gateway" | "buffer" => {
+        "gateway" | "buffer" | "api" => {
             if is_second(seen, (key, ""), place, findings) {
                 return;
             }
-            let slot = if key == "gateway" { &mut document.gateway } else { &mut document.buffer };
-            *slot = Some(layer);
+            *match key {
+                "gateway" => &mut document.gateway,
+                "buffer" => &mut document.buffer,
+                _ => &mut document.api,
+            } = Some(layer);
         }
         _ => {
             let list = match key {

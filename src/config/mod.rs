@@ -14,6 +14,7 @@
 //! Nothing here opens a port or a file other than the configuration's own; `check` is this code and
 //! nothing else.
 
+mod access;
 pub mod address;
 mod compound;
 mod device;
@@ -49,6 +50,7 @@ use crate::sources::{coap, modbus, serial as serial_source, zigbee2mqtt};
 use crate::store;
 use crate::uplink::settings::Uplink;
 
+pub use access::socket;
 pub use fault::{Fault, Faults};
 pub use findings::{Origin, Setting};
 
@@ -73,6 +75,8 @@ pub struct Config {
     pub store: store::settings::Settings,
     /// Where they go, all of them to each.
     pub uplinks: Vec<Uplink>,
+    /// Where the daemon answers.
+    pub api: crate::api::Settings,
     /// Short hash of everything in force, eight hexadecimal digits; references to secrets are part
     /// of it, secrets are not.
     pub hash: Arc<str>,
@@ -151,6 +155,7 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
     let resolver = Resolver::new(&document, &templates, &findings);
     let receivers = resolver.uplinks(&document);
     let store = store_settings(&document, &findings, seal_for_all(&receivers));
+    let api = access::api(&document, &findings);
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);
@@ -172,7 +177,7 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
         ..store
     };
     let uplinks = uplinks.collect();
-    Ok(Config { gateway, sources, deadbands, store, uplinks, hash, warnings, settings })
+    Ok(Config { gateway, sources, deadbands, store, uplinks, api, hash, warnings, settings })
 }
 
 fn store_settings(

@@ -72,6 +72,8 @@ impl<'a> Table<'a> {
         for (name, place, _) in layer.entries() {
             if !is_known(name) {
                 self.refuse_key(name, place, is_template);
+            } else if let Some(Key { kind: Kind::Later(what), .. }) = keys::find(self.keys, name) {
+                self.findings.fault(Fault::later(name, what, place));
             }
         }
     }

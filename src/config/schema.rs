@@ -115,7 +115,7 @@ fn named(inner: Value) -> Value {
 /// Returns every key there is with the name of its table, for the test of the annotated example.
 #[must_use]
 pub fn all_keys() -> Vec<(&'static str, &'static str)> {
-    let tables: [(&str, Keys); 14] = [
+    let tables: [(&str, Keys); 15] = [
         ("", ROOT),
         ("gateway", keys::GATEWAY),
         ("port", keys::PORT),
@@ -128,6 +128,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static str)> {
         ("coap listener", keys::COAP_LISTEN),
         ("coap client", keys::COAP_CLIENT),
         ("buffer", keys::BUFFER),
+        ("api", keys::API),
         ("uplink", keys::UPLINK),
         ("auth and batch", keys::AUTH),
     ];

@@ -150,6 +150,9 @@ via = "coap listen {coap}"
 [buffer]
 path = "buffer.db"
 
+[api]
+socket = "api.sock"
+
 [uplink.cloud]
 url   = "mqtt://{broker}"
 batch = {{ max_age = "2s" }}

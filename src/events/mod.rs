@@ -5,6 +5,7 @@
 //! rooms call them and never write prose themselves. A notice has a [`Code`], and every code has
 //! a paragraph for whoever looks it up.
 
+pub mod api;
 pub mod broker;
 pub mod buffer;
 pub mod clock;
@@ -285,6 +286,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         config::CODES,
         decode::CODES,
         receive::CODES,
+        api::CODES,
     ]
     .into_iter()
     .flatten()

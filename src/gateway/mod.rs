@@ -7,6 +7,7 @@
 //! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
 //! them ending by itself ends the gateway, and systemd starts it again. What hangs shows in `pulse`.
 
+mod desk;
 mod pulse;
 mod sources;
 mod uplinks;
@@ -17,7 +18,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
+use crate::api::Server;
 use crate::clock::{Board, Clock};
 use crate::config::Config;
 use crate::error::{Exit, Fatal};
@@ -29,6 +32,7 @@ use crate::sources::Outlet;
 use crate::store::{Health, Store, StoreThread};
 use crate::uplink::LinkState;
 
+use self::desk::Clerk;
 pub use self::pulse::Pulse;
 use self::pulse::Roster;
 pub use self::sources::{Sources, open_outlet, start_sources};
@@ -48,6 +52,9 @@ pub struct Gateway {
     pipeline: JoinSet<()>,
     uplinks: Uplinks,
     roster: Roster,
+    /// Answers on the daemon's socket, if it could be had.
+    api: JoinSet<()>,
+    stop_api: CancellationToken,
 }
 
 impl Gateway {
@@ -57,6 +64,7 @@ impl Gateway {
     /// When the store cannot be opened at all, or a source's settings cannot be honoured.
     pub fn start(config: Config) -> Result<Self, Fatal> {
         let events = Events::default();
+        let clerk = Clerk::new(&config, &events);
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
         let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
@@ -82,13 +90,30 @@ impl Gateway {
             uplinks.start(settings, store.share(place));
         }
 
+        let now = Arc::clone(&clock);
         let outlet = Outlet { groups, points, clock, events: events.clone() };
         let mut sources = Sources::new(roster.clone());
         for settings in config.sources {
             sources.start(sources::build(settings, &outlet.points)?, &outlet);
         }
         let outlet = Some(outlet);
-        Ok(Self { store, events, thread, outlet, sources, pipeline, uplinks, roster })
+        let (mut api, stop_api) = (JoinSet::new(), CancellationToken::new());
+        let clerk = Arc::new(clerk.open(store.clone(), now, uplinks.links(), &roster));
+        if let Some(server) = Server::open(&config.api, clerk, &events) {
+            api.spawn(server.serve(stop_api.clone()));
+        }
+        Ok(Self {
+            store,
+            events,
+            thread,
+            outlet,
+            sources,
+            pipeline,
+            uplinks,
+            roster,
+            api,
+            stop_api,
+        })
     }
 
     /// Hands out the proof of progress to whoever feeds a watchdog with it.
@@ -100,7 +125,7 @@ impl Gateway {
     /// Returns the links of its uplinks, by their names.
     #[must_use]
     pub fn links(&self) -> Vec<(Arc<str>, LinkState)> {
-        self.uplinks.links().map(|(name, link)| (Arc::clone(name), link)).collect()
+        self.uplinks.links().all()
     }
 
     /// Waits until a part that never ends by itself has ended, and says which: the store's thread,
@@ -142,6 +167,8 @@ impl Gateway {
         }
         let goodbye = limits::UPLINK_GOODBYE_TIME_MAX + limits::MQTT_GOODBYE_TIME_MAX;
         self.uplinks.stop_all(goodbye).await;
+        self.stop_api.cancel();
+        while self.api.join_next().await.is_some() {}
         let lost = self.thread.close();
         if lost == 0 {
             // Closing is a last try, with all the time the disk takes.

@@ -105,6 +105,11 @@ impl Roster {
         tell(&self.events, name, &mut task.told, false);
     }
 
+    /// Returns what the tasks are called.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().iter().map(|task| task.name.clone()).collect()
+    }
+
     /// Looks at every task, and tells of those that hang.
     fn is_one_stuck(&self) -> bool {
         let now = Instant::now();

@@ -1,7 +1,7 @@
 //! The uplinks that run, each a task with a stop of its own and a place in the store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,10 +24,26 @@ pub(super) struct World {
     pub(super) events: Events,
 }
 
+/// The links of the uplinks that run, for whoever shows them; cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Links(Arc<Mutex<BTreeMap<Arc<str>, watch::Receiver<LinkState>>>>);
+
+impl Links {
+    /// Returns them by the names of their uplinks.
+    pub(super) fn all(&self) -> Vec<(Arc<str>, LinkState)> {
+        self.lock().iter().map(|(name, link)| (Arc::clone(name), *link.borrow())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, watch::Receiver<LinkState>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The uplinks that run, by name.
 pub(super) struct Uplinks {
     tasks: JoinSet<Arc<str>>,
     running: BTreeMap<Arc<str>, Running>,
+    links: Links,
     roster: Roster,
     world: World,
 }
@@ -36,12 +52,17 @@ pub(super) struct Uplinks {
 struct Running {
     stop: CancellationToken,
     task: AbortHandle,
-    link: watch::Receiver<LinkState>,
 }
 
 impl Uplinks {
     pub(super) fn new(roster: Roster, world: World) -> Self {
-        Self { tasks: JoinSet::new(), running: BTreeMap::new(), roster, world }
+        Self {
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            links: Links::default(),
+            roster,
+            world,
+        }
     }
 
     /// Starts one; its name must not be in use.
@@ -53,13 +74,13 @@ impl Uplinks {
         let World { points, clock, events } = &self.world;
         let (points, clock) = (Arc::clone(points), Arc::clone(clock));
         let uplink = Uplink::new(settings, share, points, clock, events.of(&part));
-        let link = uplink.link();
+        self.links.lock().insert(Arc::clone(&name), uplink.link());
         let (known, run) = (Arc::clone(&name), beat.around(uplink.run(stop.clone())));
         let task = self.tasks.spawn(async move {
             run.await;
             known
         });
-        self.running.insert(name, Running { stop, task, link });
+        self.running.insert(name, Running { stop, task });
     }
 
     /// Waits until one ends that was not told to; for ever while there is none.
@@ -75,6 +96,7 @@ impl Uplinks {
         let mut awaited = BTreeMap::new();
         for name in names {
             self.roster.remove(&part(name));
+            self.links.lock().remove(name);
             if let Some(running) = self.running.remove(name) {
                 running.stop.cancel();
                 awaited.insert(Arc::clone(name), running.task);
@@ -114,9 +136,9 @@ impl Uplinks {
         self.running.is_empty()
     }
 
-    /// Returns the links by the names of their uplinks.
-    pub(super) fn links(&self) -> impl Iterator<Item = (&Arc<str>, LinkState)> {
-        self.running.iter().map(|(name, running)| (name, *running.link.borrow()))
+    /// Returns the links.
+    pub(super) fn links(&self) -> &Links {
+        &self.links
     }
 }
 
