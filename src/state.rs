@@ -44,11 +44,26 @@ pub struct Place {
     pub version: u32,
 }
 
+/// What a change stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Onto {
+    /// On what is kept of the rule, which must be known already.
+    #[default]
+    Kept,
+    /// On nothing: what was kept before is forgotten. So begins every rule, a fork of one, and what
+    /// takes the place of another.
+    Nothing,
+    /// The rule is forgotten altogether; the rest of the change says nothing.
+    Gone,
+}
+
 /// What one batch changes of what is kept of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
     /// The rule's name in the configuration.
     pub rule: Arc<str>,
+    /// What it stands on; a running rule changes what is kept.
+    pub onto: Onto,
     /// Keys with their new values; `None` deletes. The last entry of a key counts.
     pub state: Vec<Entry>,
     /// Timers with their new times; `None` cancels.
@@ -61,3 +76,53 @@ pub struct Change {
 
 /// A key and its new value; `None` deletes.
 pub type Entry = (Arc<str>, Option<Arc<[u8]>>);
+
+impl Kept {
+    /// Does what a change says.
+    pub fn apply(&mut self, change: &Change) {
+        if change.onto != Onto::Kept {
+            *self = Self::default();
+        }
+        if change.onto == Onto::Gone {
+            return;
+        }
+        for (key, value) in &change.state {
+            match value {
+                Some(value) => drop(self.state.insert(Arc::clone(key), Arc::clone(value))),
+                None => drop(self.state.remove(key)),
+            }
+        }
+        for (name, at) in &change.timers {
+            match at {
+                Some(at) => drop(self.timers.insert(Arc::clone(name), *at)),
+                None => drop(self.timers.remove(name)),
+            }
+        }
+        self.declared.extend(change.declared.iter().cloned());
+        self.place = change.place;
+    }
+
+    /// Returns the change that makes `rule` stand exactly here, whatever was kept of it: how a rule
+    /// begins, how one is forked under another name, and how a fork takes the place of its origin.
+    #[must_use]
+    pub fn to_change(&self, rule: Arc<str>) -> Change {
+        let state =
+            self.state.iter().map(|(key, value)| (Arc::clone(key), Some(Arc::clone(value))));
+        Change {
+            rule,
+            onto: Onto::Nothing,
+            state: state.collect(),
+            timers: self.timers.iter().map(|(name, at)| (Arc::clone(name), Some(*at))).collect(),
+            declared: self.declared.clone(),
+            place: self.place,
+        }
+    }
+}
+
+impl Change {
+    /// Returns the change that forgets a rule.
+    #[must_use]
+    pub fn gone(rule: Arc<str>) -> Self {
+        Self { rule, onto: Onto::Gone, ..Self::default() }
+    }
+}

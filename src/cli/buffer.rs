@@ -15,7 +15,7 @@ use crate::config;
 use crate::error::{Exit, Fatal};
 use crate::reading::Stream;
 use crate::store::settings::Settings;
-use crate::store::{self, OpenError, Shelf, Status, UplinkStatus, Used};
+use crate::store::{self, OpenError, RuleStatus, Shelf, Status, UplinkStatus, Used};
 
 /// The buffer's own commands.
 #[derive(Debug, Subcommand)]
@@ -159,7 +159,33 @@ fn as_text(path: &Path, status: &Status) -> String {
             salvage.missing,
         ));
     }
-    text + &uplinks_as_text(status) + &plans_as_text(status)
+    text + &uplinks_as_text(status) + &plans_as_text(status) + &rules_as_text(status)
+}
+
+/// What is kept of rules.
+fn rules_as_text(status: &Status) -> String {
+    let one = |(name, rule): (&Arc<str>, &RuleStatus)| {
+        format!(
+            "\nrule     {name}: {} keys ({}), {} timers, {} outputs; at batch {}",
+            rule.keys,
+            bytesize::ByteSize(rule.bytes),
+            rule.timers,
+            rule.outputs,
+            rule.batch,
+        )
+    };
+    status.rules.iter().map(one).collect()
+}
+
+fn rules_as_json(status: &Status) -> serde_json::Value {
+    let one = |(name, rule): (&Arc<str>, &RuleStatus)| {
+        let value = json!({
+            "keys": rule.keys, "bytes": rule.bytes, "timers": rule.timers,
+            "outputs": rule.outputs, "batch": rule.batch, "watermark_us": rule.watermark,
+        });
+        (name.to_string(), value)
+    };
+    serde_json::Value::Object(status.rules.iter().map(one).collect())
 }
 
 /// What uplinks with a data plan have used of it.
@@ -243,6 +269,7 @@ fn as_json(path: &Path, status: &Status, outlook: &Outlook) -> String {
         "disk": outlook.json(),
         "streams": shelves(false), "salvaged": shelves(true), "salvages": salvages,
         "uplinks": uplinks_as_json(status), "data_plans": plans_as_json(status),
+        "rules": rules_as_json(status),
     })
     .to_string()
 }

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod broker;
 pub mod buffer;
+pub mod chain;
 pub mod clock;
 pub mod coap;
 pub mod config;
@@ -280,6 +281,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         zigbee::CODES,
         coap::CODES,
         buffer::CODES,
+        chain::CODES,
         clock::CODES,
         broker::CODES,
         plan::CODES,

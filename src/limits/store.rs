@@ -90,3 +90,7 @@ pub const DAMAGED_ROWS_MAX: u64 = 100;
 
 /// What is read of the file that locks a store: two numbers with names.
 pub const LOCK_FILE_BYTES_MAX: u64 = 128;
+
+/// Keys and timers of one rule that wait for the next commit, deleted ones included; beyond, the rule
+/// says all it knows instead. Twice what a rule may have at a time.
+pub const RULE_CHANGES_WAITING_MAX: usize = 22_000;

@@ -15,11 +15,13 @@ use crate::batch::{Assembly, chunk};
 use crate::clock::Clock;
 use crate::ranges::Ranges;
 use crate::reading::{Group, Points, Stream, UnixMillis};
+use crate::state::Kept;
 use crate::store::age::Age;
 use crate::store::batches::{self, Dropped};
 use crate::store::dates::Dates;
 use crate::store::held::Held;
 use crate::store::lane::Lane;
+use crate::store::rules::{Changes, Rules};
 use crate::store::salvage::{self, Haul, Progress};
 use crate::store::series::Series;
 use crate::store::settings::Settings;
@@ -41,6 +43,7 @@ pub(super) struct Disk {
     series: Series,
     shares: Shares,
     pub(super) traffic: Traffic,
+    pub(super) rules: Rules,
     dates: Dates,
     age: Age,
     /// Chunks and slots that were set aside when the file was opened.
@@ -83,6 +86,8 @@ pub(super) struct Work {
     pub(super) groups: VecDeque<Group>,
     /// Readings of each stream that never reached the disk.
     pub(super) dropped: [u64; 3],
+    /// What changed of rules with these groups.
+    pub(super) rules: Changes,
     /// What came back from a damaged store.
     pub(super) salvaged: Option<Box<Haul>>,
     /// Batches that were acknowledged.
@@ -137,9 +142,9 @@ pub(super) struct Next {
 const AGE_CHECK_EVERY: Duration = Duration::from_secs(60);
 
 impl Work {
-    /// Returns whether no reading in it, kept or dropped, waits to be written.
+    /// Returns whether no reading in it, kept or dropped, and no rule's change waits to be written.
     pub(super) fn is_settled(&self) -> bool {
-        self.groups.is_empty() && self.dropped == [0; 3]
+        self.groups.is_empty() && self.dropped == [0; 3] && self.rules.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -167,6 +172,7 @@ impl Disk {
         let series = Series::load(&conn, epoch)?;
         let shares = Shares::load(&conn, epoch, uplinks)?;
         let traffic = traffic::load(&conn)?;
+        let rules = Rules::load(&conn, epoch)?;
         let dates = Dates::load(&conn, &clock.state())?;
         if dates.was_set() {
             clock.was_set();
@@ -192,6 +198,7 @@ impl Disk {
             series,
             shares,
             traffic,
+            rules,
             dates,
             age,
             damaged,
@@ -250,8 +257,17 @@ impl Disk {
             lane.save(&self.conn, self.ordinal)?;
         }
         self.shares.save(&self.conn, self.epoch, &self.lanes)?;
+        self.rules.write(&self.conn, self.epoch, &work.rules)?;
         self.keep_used(&work.used)?;
         Ok(outcome)
+    }
+
+    /// Reads all that is kept of rules. What is damaged is forgotten, and named.
+    pub(super) fn kept(&mut self) -> Result<(BTreeMap<Arc<str>, Kept>, Vec<Arc<str>>)> {
+        self.run("BEGIN IMMEDIATE")?;
+        let found = self.rules.read(&self.conn, self.epoch)?;
+        self.run("COMMIT")?;
+        Ok(found)
     }
 
     /// Writes what uplinks have used of their data plans.

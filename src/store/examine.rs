@@ -17,7 +17,7 @@ use crate::store::series;
 use crate::store::slots::Piece;
 use crate::store::trouble::{OpenError, Trouble};
 use crate::store::wreck::Wreck;
-use crate::store::{Shelf, file, slots};
+use crate::store::{Shelf, file, rules, slots};
 
 /// What an examination found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Findings {
     pub slots_damaged: u64,
     /// Names of points whose checksum fails.
     pub names_damaged: u64,
+    /// Rules of whose state a checksum fails.
+    pub rules_damaged: u64,
     /// Whether the epoch, and every stream's row, is as it was written.
     pub keys_sound: bool,
     /// Faults that SQLite finds in its own structure; it looks no further after 100.
@@ -60,7 +62,7 @@ impl Findings {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.batches_damaged.is_empty()
-            && self.slots_damaged + self.names_damaged + self.structure == 0
+            && self.slots_damaged + self.names_damaged + self.rules_damaged + self.structure == 0
             && self.keys_sound
             && !self.log_cut
     }
@@ -121,6 +123,7 @@ fn rows(conn: &Connection, epoch: u64, found: &mut Findings) -> Result<()> {
     }
     let set_aside = conn.query_row("SELECT count(*) FROM damaged", [], |r| schema::count(r, 0))?;
     found.set_aside = set_aside;
+    found.rules_damaged = rules::count_damaged(conn, epoch)?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Where readings, acknowledgements and requests wait for the store's thread. Appending never
 //! waits for the disk and does not wake the thread: it wakes by itself when a commit is due.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::limits;
 use crate::ranges::Ranges;
 use crate::reading::{Group, Stream, Value};
+use crate::state::{Change, Kept, Onto};
 use crate::store::disk::Work;
 use crate::store::salvage::Haul;
 use crate::store::traffic::Used;
@@ -43,6 +44,8 @@ struct Inner {
     ended: bool,
     /// By uplink, of which there are few.
     stretch: BTreeMap<u8, u32>,
+    /// Rules that are to say all they know.
+    wanted: BTreeSet<Arc<str>>,
 }
 
 /// Something that the thread answers.
@@ -57,6 +60,10 @@ pub(super) enum Request {
         seal: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// All that is kept of rules, and nothing that was not committed.
+    Kept {
+        reply: oneshot::Sender<KeptReply>,
+    },
     /// Asks for nothing but an answer.
     Alive {
         reply: oneshot::Sender<()>,
@@ -66,6 +73,7 @@ pub(super) enum Request {
 }
 
 pub(super) type NextReply = Result<Vec<Batch>, StoreError>;
+pub(super) type KeptReply = Result<BTreeMap<Arc<str>, Kept>, StoreError>;
 
 /// How the thread ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,18 +112,30 @@ impl Intake {
     /// Takes a group. Beyond the bound the oldest that wait are dropped and counted: data before
     /// our own metrics, events last.
     pub(super) fn append(&self, group: Group) {
-        if group.samples.is_empty() || group.samples.len() != group.points.len() {
-            debug_assert!(group.samples.len() == group.points.len(), "a sample for every point");
-            return;
-        }
+        self.append_with([group], []);
+    }
+
+    /// Takes groups, and what changed of the rules that they came from, as one: they are on disk
+    /// together or not at all. Returns the rules that are to say all they know.
+    pub(super) fn append_with(
+        &self,
+        groups: impl IntoIterator<Item = Group>,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Vec<Arc<str>> {
         let mut inner = self.lock();
         let before = inner.weight;
-        inner.weight += weigh(&group);
-        inner.readings += group.samples.len();
-        inner.waiting.groups.push_back(group);
-        while inner.weight + inner.weight_taken > limits::READINGS_UNCOMMITTED_MAX {
-            inner.drop_oldest();
+        let mut come = false;
+        for group in groups {
+            come |= inner.push(group);
         }
+        let wanted = changes.into_iter().filter_map(|change| inner.merge(change)).collect();
+        if come {
+            self.wake_for(&mut inner, before);
+        }
+        wanted
+    }
+
+    fn wake_for(&self, inner: &mut Inner, before: usize) {
         let half = limits::READINGS_UNCOMMITTED_MAX / 2;
         if !inner.begun {
             inner.begun = true;
@@ -124,6 +144,16 @@ impl Intake {
         } else if before < half && inner.weight >= half {
             self.wake.notify_one();
         }
+    }
+
+    /// Asks rules for all they know, with their next change.
+    pub(super) fn want(&self, rules: BTreeSet<Arc<str>>) {
+        self.lock().wanted.extend(rules);
+    }
+
+    /// Returns whether changes of rules wait.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.lock().waiting.rules.is_empty()
     }
 
     /// Takes an acknowledgement of batches `first` to `last` of the store of an epoch.
@@ -227,6 +257,7 @@ impl Intake {
     pub(super) fn take(&self, work: &mut Work) {
         let mut inner = self.lock();
         std::mem::swap(&mut work.groups, &mut inner.waiting.groups);
+        work.rules = std::mem::take(&mut inner.waiting.rules);
         work.dropped = std::mem::take(&mut inner.waiting.dropped);
         inner.weight_taken = std::mem::take(&mut inner.weight);
         inner.readings_taken = std::mem::take(&mut inner.readings);
@@ -264,6 +295,33 @@ impl Intake {
 }
 
 impl Inner {
+    fn push(&mut self, group: Group) -> bool {
+        if group.samples.is_empty() || group.samples.len() != group.points.len() {
+            debug_assert!(group.samples.len() == group.points.len(), "a sample for every point");
+            return false;
+        }
+        self.weight += weigh(&group);
+        self.readings += group.samples.len();
+        self.waiting.groups.push_back(group);
+        while self.weight + self.weight_taken > limits::READINGS_UNCOMMITTED_MAX {
+            self.drop_oldest();
+        }
+        true
+    }
+
+    /// Adds a change to those of its rule. Returns the rule when it is to say all it knows.
+    fn merge(&mut self, change: Change) -> Option<Arc<str>> {
+        let rule = Arc::clone(&change.rule);
+        if change.onto != Onto::Kept {
+            self.wanted.remove(&rule);
+        }
+        let crowded = self.waiting.rules.entry(Arc::clone(&rule)).or_default().merge(change);
+        if crowded {
+            self.wanted.insert(Arc::clone(&rule));
+        }
+        self.wanted.contains(&rule).then_some(rule)
+    }
+
     fn drop_oldest(&mut self) {
         let groups = &mut self.waiting.groups;
         let order = [Stream::Data, Stream::Own, Stream::Event];

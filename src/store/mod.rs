@@ -37,6 +37,7 @@ mod intake;
 mod jumps;
 mod lane;
 mod room;
+mod rules;
 mod salvage;
 mod schema;
 mod series;
@@ -53,6 +54,7 @@ mod wear;
 mod wreck;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -62,12 +64,14 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::reading::{Group, Points, UnixMillis};
+use crate::state::{Change, Kept};
 use intake::{Intake, Request, Stop};
 use settings::Settings;
 use writer::Writer;
 
 pub use batches::footprint;
 pub use examine::{Exported, Findings, check, export, is_cramped, is_salvaged, is_there};
+pub use rules::RuleStatus;
 pub use salvage::Progress;
 pub use shelf::Shelf;
 pub use status::{Backlog, Health, Status, StreamStatus, UplinkStatus, inspect, usage};
@@ -198,6 +202,31 @@ impl Store {
     /// [`crate::limits::READINGS_UNCOMMITTED_MAX`] are dropped, oldest first, and counted.
     pub fn append(&self, group: Group) {
         self.0.intake.append(group);
+    }
+
+    /// As [`Store::append`], for the groups of one batch of rules with all that changed of these
+    /// rules: they are on disk together or not at all. While the disk refuses, changes wait merged by
+    /// key and none is lost, although readings may be. Returns the rules whose next change is to
+    /// stand on nothing ([`Kept::to_change`]), because a damaged store took what was known of them
+    /// along, or because so much waits that the whole is less.
+    pub fn append_with(&self, groups: Vec<Group>, changes: Vec<Change>) -> Vec<Arc<str>> {
+        self.0.intake.append_with(groups, changes)
+    }
+
+    /// Returns all that is kept of rules, by their names, after committing what waits. A rule of
+    /// which something is damaged is told, forgotten and not among them.
+    ///
+    /// # Errors
+    /// When the disk refuses, too many requests wait, or the store has ended.
+    pub async fn kept(&self) -> Result<BTreeMap<Arc<str>, Kept>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.intake.request(Request::Kept { reply })?;
+        answer.await.unwrap_or(Err(StoreError::Ended))
+    }
+
+    /// Forgets all that is kept of a rule, with the next commit.
+    pub fn forget_rule(&self, name: Arc<str>) {
+        self.append_with(Vec::new(), vec![Change::gone(name)]);
     }
 
     /// Returns a count of sealed batches that changes whenever there is something new to send, or

@@ -116,6 +116,37 @@ CREATE TABLE wear (
   sealed INTEGER NOT NULL,
   grown INTEGER NOT NULL
 );
+CREATE TABLE rule_place (
+  rule TEXT PRIMARY KEY,
+  batch INTEGER NOT NULL,
+  watermark INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  crc INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE rule_state (
+  rule TEXT NOT NULL,
+  key TEXT NOT NULL,
+  value BLOB NOT NULL,
+  crc INTEGER NOT NULL,
+  PRIMARY KEY (rule, key)
+) WITHOUT ROWID;
+CREATE TABLE rule_timer (
+  rule TEXT NOT NULL,
+  name TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  crc INTEGER NOT NULL,
+  PRIMARY KEY (rule, name)
+) WITHOUT ROWID;
+CREATE TABLE rule_output (
+  rule TEXT NOT NULL,
+  place INTEGER NOT NULL,
+  stream INTEGER NOT NULL,
+  device TEXT NOT NULL,
+  point TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  crc INTEGER NOT NULL,
+  PRIMARY KEY (rule, place)
+) WITHOUT ROWID;
 ";
 
 /// What brings a file of version N to version N + 1, at index N - 1. Columns and tables are added,
@@ -125,7 +156,7 @@ const STEPS: [fn(&Connection) -> Result<()>; 1] = [to_2];
 
 /// Version 2: checksums over everything that a batch's key or a reading's name is made of, shelves
 /// for what was salvaged from damaged stores and the record of that, boots and the batches that can
-/// still get their dates.
+/// still get their dates, what rules leave behind.
 fn to_2(conn: &Connection) -> Result<()> {
     conn.execute_batch(
         "ALTER TABLE stream ADD COLUMN crc INTEGER;

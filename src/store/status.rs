@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 
 use crate::ranges::Ranges;
 use crate::reading::{Stream, UnixMillis};
+use crate::store::rules::{self, RuleStatus};
 use crate::store::schema::{self, Kind};
 use crate::store::shares::Shares;
 use crate::store::traffic::{self, Used};
@@ -30,6 +31,8 @@ pub struct Status {
     pub names: Vec<Arc<str>>,
     /// What uplinks with a data plan have used of it, as last written.
     pub traffic: BTreeMap<Arc<str>, Used>,
+    /// What is kept of each rule; none when asked within the daemon.
+    pub rules: BTreeMap<Arc<str>, RuleStatus>,
     /// Readings that were appended and are not on disk yet; 0 when seen from outside.
     pub uncommitted: u64,
     /// Bytes of the database file and its log, when it was last looked at: at the last commit.
@@ -219,6 +222,7 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
         }
         if version >= 2 {
             status.traffic = traffic::load(conn)?;
+            status.rules = rules::status(conn)?;
             status.uplinks = Shares::load_all(conn, status.epoch)?.status(conn, &lanes)?;
         }
         status.salvages = salvage::progress(conn)?;

@@ -8,6 +8,7 @@ mod layout;
 mod model;
 mod plan;
 mod room;
+mod rules;
 mod shares;
 mod time;
 mod wrecks;
@@ -82,7 +83,7 @@ fn quota(pages: u64) -> u64 {
 }
 
 /// Pages of a store in which nothing is: the header, and one a table.
-const TABLES_PAGES: u64 = 11;
+const TABLES_PAGES: u64 = 15;
 
 /// A store in a folder of its own, with one point, and the world it lives in.
 struct Bench {

@@ -16,14 +16,14 @@ use opening::Unsynced;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::events::{Events, buffer};
+use crate::events::{Events, buffer, chain};
 use crate::limits;
 use crate::reading::Points;
 use crate::store::dates;
 use crate::store::disk::{Around, Disk, Outcome, Work};
 use crate::store::file::{self, Lock};
 use crate::store::held::Held;
-use crate::store::intake::{Call, Request, Stop};
+use crate::store::intake::{Call, KeptReply, Request, Stop};
 use crate::store::jumps::Jumps;
 use crate::store::salvage::{Job, Salvage};
 use crate::store::settings::{Settings, Write};
@@ -201,6 +201,9 @@ impl Writer {
                     self.work.salvaged = Some(haul);
                     came_back = true;
                 }
+                Request::Kept { reply } => {
+                    let _ = reply.send(self.kept());
+                }
                 Request::Alive { reply } => {
                     let _ = reply.send(());
                 }
@@ -272,6 +275,20 @@ impl Writer {
         }
     }
 
+    /// All that is kept of rules, with what has come until now.
+    fn kept(&mut self) -> KeptReply {
+        if self.disk.is_none() || !self.work.is_settled() || self.shared.intake.has_changes() {
+            self.step(false)?;
+        }
+        let Some(disk) = &mut self.disk else { return Err(StoreError::Refused(Trouble::Odd)) };
+        let found = disk.kept();
+        let (kept, damaged) = found.map_err(|error| StoreError::Refused(self.fail(&error)))?;
+        for rule in damaged {
+            self.events.raise(chain::state_damaged(&rule, &self.settings.path));
+        }
+        Ok(kept)
+    }
+
     /// One commit, with everything that belongs to it. An error means that nothing is known to be
     /// on disk; it is tried again by itself.
     fn step(&mut self, seal: bool) -> Result<(), StoreError> {
@@ -305,6 +322,9 @@ impl Writer {
         }
         let Some(disk) = &mut self.disk else { return Err(Trouble::Odd) };
         self.wear.begin(disk.bytes());
+        // What a rule keeps is on disk when the readings it led to are, and not before.
+        let seal = seal || (self.held.on && !self.work.rules.is_empty());
+        self.held.on &= self.work.rules.is_empty();
         let around = Around {
             settings: &self.settings,
             points: &self.points,
@@ -362,6 +382,9 @@ impl Writer {
         let readings = self.work.groups.iter().map(|group| group.samples.len() as u64);
         self.wear.add(readings.sum(), outcome.sealed_bytes);
         self.settle();
+        if let Some(disk) = &mut self.disk {
+            self.shared.intake.want(std::mem::take(&mut disk.rules.lacking));
+        }
         self.note_reached(outcome.looked_around);
         let alone = self.uplinks.len() <= 1;
         if outcome.empty && alone && self.settings.write == Write::WhenNeeded {

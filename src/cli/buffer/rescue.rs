@@ -45,7 +45,8 @@ fn findings(path: &Path, found: &Findings) -> String {
     json!({
         "path": path, "sound": found.is_sound(), "readable": true, "batches": found.batches,
         "batches_damaged": damaged, "slots_damaged": found.slots_damaged,
-        "names_damaged": found.names_damaged, "keys_sound": found.keys_sound,
+        "names_damaged": found.names_damaged, "rules_damaged": found.rules_damaged,
+        "keys_sound": found.keys_sound,
         "structure_faults": found.structure, "log_cut": found.log_cut,
         "set_aside": found.set_aside,
         "damaged_stores": found.damaged_stores.iter().map(stores).collect::<Vec<_>>(),
@@ -68,6 +69,7 @@ fn sentences(path: &Path, found: &Findings) -> String {
     };
     count(found.slots_damaged, "rows of readings that are not sealed yet");
     count(found.names_damaged, "names of points");
+    count(found.rules_damaged, "rules' states, which the next start forgets (FG-W20)");
     count(found.structure, "places in the structure of the database");
     if !found.keys_sound {
         lines.push("  damaged: the epoch, or the row of a stream".into());

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::*;
 
 /// Pages that the store may use.
-const PAGES: u64 = 40;
+const PAGES: u64 = 44;
 /// How many operations each of the two tests does.
 const OPERATIONS: usize = 50_000;
 
