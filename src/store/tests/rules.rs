@@ -74,11 +74,11 @@ fn all_that_is_kept_comes_back_and_deleted_keys_do_not() {
 fn state_and_readings_agree_after_a_kill_at_every_boundary() {
     let mut killed = 0;
     for write in [Write::Always, Write::WhenNeeded] {
-        for seed in 1..12_u64 {
+        for seed in 1..7_u64 {
             killed += live_and_die(write, seed);
         }
     }
-    assert!(killed > 300, "{killed} kills");
+    assert!(killed > 150, "{killed} kills");
 }
 
 fn live_and_die(write: Write, seed: u64) -> u32 {
@@ -103,14 +103,16 @@ fn live_and_die(write: Write, seed: u64) -> u32 {
                 assert!(store.append_with(groups, vec![counted(RULE, last)]).is_empty());
             }
             20..=22 => store.append(bench.group(Stream::Own, &[last])),
-            23..=28 => drop(bench.flush(&store, below(2) == 0)),
+            23..=28 => {
+                let _ = bench.flush(&store, below(2) == 0);
+            }
             29..=31 => {
                 store.0.faults.lie.store(true, Ordering::Relaxed);
-                drop(bench.flush(&store, below(2) == 0));
+                let _ = bench.flush(&store, below(2) == 0);
             }
             32..=33 => {
                 store.0.faults.read_only.store(true, Ordering::Relaxed);
-                drop(bench.flush(&store, true));
+                let _ = bench.flush(&store, true);
                 store.0.faults.read_only.store(false, Ordering::Relaxed);
             }
             34..=36 => {
