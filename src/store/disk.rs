@@ -15,13 +15,12 @@ use crate::batch::{Assembly, chunk};
 use crate::clock::Clock;
 use crate::ranges::Ranges;
 use crate::reading::{Group, Points, Stream, UnixMillis};
-use crate::state::Kept;
 use crate::store::age::Age;
 use crate::store::batches::{self, Dropped};
 use crate::store::dates::Dates;
 use crate::store::held::Held;
 use crate::store::lane::Lane;
-use crate::store::rules::{Changes, Rules};
+use crate::store::rules::{self, Changes, Rules};
 use crate::store::salvage::{self, Haul, Progress};
 use crate::store::series::Series;
 use crate::store::settings::Settings;
@@ -263,7 +262,7 @@ impl Disk {
     }
 
     /// Reads all that is kept of rules. What is damaged is forgotten, and named.
-    pub(super) fn kept(&mut self) -> Result<(BTreeMap<Arc<str>, Kept>, Vec<Arc<str>>)> {
+    pub(super) fn kept(&mut self) -> Result<rules::Found> {
         self.run("BEGIN IMMEDIATE")?;
         let found = self.rules.read(&self.conn, self.epoch)?;
         self.run("COMMIT")?;

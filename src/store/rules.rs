@@ -68,6 +68,9 @@ pub struct RuleStatus {
     pub watermark: i64,
 }
 
+/// All that is kept of the rules that are whole, and the names of those that were not.
+pub(super) type Found = (BTreeMap<Arc<str>, Kept>, Vec<Arc<str>>);
+
 /// The rules that the open store knows.
 #[derive(Default)]
 pub(super) struct Rules {
@@ -119,11 +122,7 @@ impl Rules {
 
     /// Reads all that is kept, in a transaction that also forgets what is damaged. Returns the names
     /// of those rules too.
-    pub(super) fn read(
-        &mut self,
-        conn: &Connection,
-        epoch: u64,
-    ) -> Result<(BTreeMap<Arc<str>, Kept>, Vec<Arc<str>>)> {
+    pub(super) fn read(&mut self, conn: &Connection, epoch: u64) -> Result<Found> {
         let (all, damaged) = read(conn, epoch)?;
         let mut named = Vec::new();
         for name in &damaged {
@@ -203,7 +202,7 @@ fn write(
 }
 
 /// Reads all rules; those of which something is damaged, or that have no place, only by name.
-fn read(conn: &Connection, epoch: u64) -> Result<(BTreeMap<Arc<str>, Kept>, BTreeSet<Name>)> {
+fn read(conn: &Connection, epoch: u64) -> Result<Sorted> {
     let mut all: BTreeMap<Arc<str>, Kept> = BTreeMap::new();
     let mut damaged = BTreeSet::new();
     let places = "SELECT rule, batch, watermark, version, crc FROM rule_place";
@@ -244,6 +243,8 @@ fn read(conn: &Connection, epoch: u64) -> Result<(BTreeMap<Arc<str>, Kept>, BTre
 
 /// A rule's name as it stands in a row, which may be damaged itself.
 type Name = Vec<u8>;
+/// The rules that are whole, and the names of those that are not.
+type Sorted = (BTreeMap<Arc<str>, Kept>, BTreeSet<Name>);
 
 /// Takes row by row. One that is not taken, or cannot be read, damages the rule that it names.
 fn sound(
