@@ -2,6 +2,7 @@
 //! that stands anywhere else is a default in the configuration, not a bound.
 
 mod api;
+mod firsthour;
 mod receive;
 mod rules;
 mod store;
@@ -10,6 +11,7 @@ mod uplink;
 use std::time::Duration;
 
 pub use api::*;
+pub use firsthour::*;
 pub use receive::*;
 pub use rules::*;
 pub use store::*;

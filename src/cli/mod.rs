@@ -12,9 +12,12 @@ mod memory;
 mod once;
 mod pages;
 mod ports;
+mod read;
 mod run;
+mod scan;
 mod status;
 mod systemd;
+mod target;
 mod wear;
 
 use std::future::Future;
@@ -67,6 +70,9 @@ enum Command {
     Buffer(buffer::Buffer),
     /// Lists the serial ports of this machine
     Ports(ports::Ports),
+    #[command(subcommand)]
+    Scan(scan::Scan),
+    Read(read::Read),
     Demo(demo::Demo),
     /// Tells what is behind a code such as FG-M03
     Explain(explain::Explain),
@@ -88,6 +94,8 @@ pub fn main() -> Exit {
         Command::Decode(decode) => decode.run(),
         Command::Buffer(buffer) => buffer.run(&arguments.config),
         Command::Ports(ports) => ports.run(),
+        Command::Scan(scan) => scan.run(&arguments.config),
+        Command::Read(read) => read.run(&arguments.config),
         Command::Demo(demo) => demo.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(),

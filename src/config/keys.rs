@@ -383,6 +383,18 @@ pub const TEMPLATE: Keys = &[
     must("about", Text, "what it is for"),
     must("manufacturer", Text, "who makes it"),
     must("protocol", Choice(&["modbus", "serial"]), "how it is spoken to"),
+    must("probe", Named(&[PROBE]), "registers that tell this model from others, for scan"),
+];
+
+/// `probe.NAME` of a template: what a register of this model always holds.
+pub const PROBE: Keys = &[
+    must("at", Text, "as a point's"),
+    must("as", Text, "as a point's"),
+    must("word_order", WORD_ORDER, "order of bytes; default: as the template"),
+    or("scale", Number, "1", "the bounds are those of the scaled value"),
+    must("min", Number, "least plausible value"),
+    must("max", Number, "most plausible value"),
+    must("is", Text, "the text that stands there, or \"id\": the device's own id"),
 ];
 
 /// Says to what kind of device or source a key belongs, for one who wrote it at another.

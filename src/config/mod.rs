@@ -24,7 +24,9 @@ pub mod findings;
 pub mod keys;
 mod layer;
 mod merge;
+pub mod models;
 mod network;
+pub mod outline;
 mod points;
 mod preset;
 mod reader;
@@ -53,6 +55,7 @@ use crate::uplink::settings::Uplink;
 pub use access::socket;
 pub use fault::{Fault, Faults};
 pub use findings::{Origin, Setting};
+pub use value::{broker_url, host_and_port, legal_name, name_trouble};
 
 use files::{parse, read_conf_d, read_templates};
 use findings::{Findings, Where};

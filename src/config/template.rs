@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::events::config as codes;
+use crate::limits;
 
 use super::fault::Fault;
 use super::text::{Place, Text};
@@ -59,6 +60,25 @@ pub fn find(
             fault.hint(format!("templates/{} beside the configuration", value::legal_name(&file)))
         }
     }))
+}
+
+/// Returns every template that the configuration at `main` can name, with its content, by name.
+pub fn all(main: &Path) -> Vec<(String, String)> {
+    let nothing = Text::new("", main.parent().unwrap_or(Path::new(".")), String::new());
+    let folders = folders(&nothing.folder, &nothing);
+    let content = |name: &str| {
+        let file = format!("{name}.toml");
+        let folders = folders.iter().filter(|folder| folder.ends_with("templates"));
+        let written = folders
+            .filter_map(|folder| {
+                Text::read(&folder.join(&file), limits::PROBED_TEMPLATE_BYTES_MAX).ok()
+            })
+            .next();
+        let built_in = || BUILT_IN.iter().find(|(known, _)| *known == name).map(|it| it.1);
+        written.map(|text| text.text).or_else(|| built_in().map(str::to_owned))
+    };
+    let names = known(&folders);
+    names.into_iter().filter_map(|name| Some((name.clone(), content(&name)?))).collect()
 }
 
 fn folders(main_folder: &Path, text: &Text) -> Vec<PathBuf> {

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod coap;
 pub mod config;
 pub mod decode;
+pub mod firsthour;
 pub mod gateway;
 pub mod modbus;
 pub mod plan;
@@ -287,6 +288,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         plan::CODES,
         config::CODES,
         decode::CODES,
+        firsthour::CODES,
         receive::CODES,
         api::CODES,
     ]

@@ -214,6 +214,19 @@ pub(super) fn is_some_frame(bytes: &[u8]) -> bool {
     is_intact(bytes) || bytes.get(..announced).is_some_and(is_intact)
 }
 
+/// Finds the intact RTU answer that `bytes` begin with, whoever it is from, behind what glitches a
+/// transceiver made; functions 1 to 4 and exceptions.
+pub(super) fn first_frame(bytes: &[u8]) -> Option<Range<usize>> {
+    let start = glitches(bytes);
+    let announced = match &bytes[start..] {
+        [_, function, ..] if function & 0x80 != 0 => 5,
+        [_, 0x01..=0x04, count, ..] => 5 + usize::from(*count),
+        _ => return None,
+    };
+    let place = start..start + announced;
+    bytes.get(place.clone()).filter(|frame| is_intact(frame)).map(|_| place)
+}
+
 fn is_intact(frame: &[u8]) -> bool {
     match frame.split_last_chunk::<2>() {
         Some((body, crc)) if body.len() >= 2 => CRC.checksum(body) == u16::from_le_bytes(*crc),
@@ -231,7 +244,6 @@ fn is_glitch(byte: u8) -> bool {
 }
 
 /// Appends the checksum to an RTU frame.
-#[cfg(test)]
 pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
     let mut frame = body.to_vec();
     frame.extend(CRC.checksum(body).to_le_bytes());

@@ -1,11 +1,14 @@
 //! The guard: the only one that touches the wire, and the one that lets nothing through but the
 //! answer to the question. The page of the room, `mod.rs`, says why each step is there.
 
+mod knock;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
+pub(super) use self::knock::Heard;
 use super::frame::{
     Expected, FRAME_BYTES_MAX, Fault, Framing, Mismatch, Shape, Verdict, is_some_frame,
 };

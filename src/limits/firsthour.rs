@@ -1,0 +1,23 @@
+//! Bounds of the commands of the first hour: scan, read, setup, doctor, support.
+
+use std::time::Duration;
+
+/// Bytes of a template that is looked through for its probe: a thousand points are 100 KiB.
+pub const PROBED_TEMPLATE_BYTES_MAX: usize = 256 * 1024;
+
+/// Wait for an answer while scanning a line: meters and controllers answer within 100 ms, and one
+/// that takes longer is still recognised by its late answer.
+pub const SCAN_TIMEOUT_LINE: Duration = Duration::from_millis(120);
+
+/// The same over a network: a gateway asks the line behind it and waits there, too.
+pub const SCAN_TIMEOUT_NETWORK: Duration = Duration::from_millis(600);
+
+/// Wait for an answer to a read that a person asked for, and for the registers that tell a model.
+pub const ASK_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// How long a line is listened to before anything is sent on it: a second master asks several times a
+/// second.
+pub const LISTEN_TIME: Duration = Duration::from_millis(400);
+
+/// How long after its last question a scan waits for a device that answers late.
+pub const SCAN_LATE_TIME: Duration = Duration::from_millis(300);
