@@ -31,7 +31,8 @@
 //! `plan.rs` merges points into requests and cuts refused ones in two; `decode.rs` makes samples;
 //! `breaker.rs` spaces the probes of what does not answer; `link.rs` opens ports and connections;
 //! `poll.rs` is one poll of one device; `bus.rs` keeps the schedule; `timer.rs` waits to a tenth of
-//! a millisecond. `inquiry.rs` is what a person asks instead of a schedule: a scan, one read. Writing to devices is not here.
+//! a millisecond. `inquiry.rs` is what a person asks instead of a schedule: a scan, one read. Writing
+//! to devices is not here.
 
 mod breaker;
 mod bus;
