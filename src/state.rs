@@ -21,7 +21,7 @@ pub struct Kept {
 }
 
 /// An output of a rule: a series that it adds to the river.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Declared {
     /// [`Stream::Data`] or [`Stream::Event`].
     pub stream: Stream,

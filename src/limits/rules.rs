@@ -43,3 +43,112 @@ pub const RULE_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Stack of a rule, bytes. Not to be mistaken for the stack that compilers put into linear memory.
 pub const RULE_STACK_BYTES_MAX: usize = 128 * 1024;
+
+/// What one call may make the host allocate for what it passes (texts, lists), bytes.
+pub const RULE_HOSTCALL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Core instances, tables and memories of one rule, each: componentised rules have three of the
+/// first and one or two of the others.
+pub const RULE_PARTS_MAX: usize = 32;
+
+/// Table elements of one rule: functions it may call through pointers; large ones have thousands.
+pub const RULE_TABLE_ELEMENTS_MAX: usize = 20_000;
+
+/// Handles of a rule's own resources; the contract has none.
+pub const RULE_HANDLES_MAX: usize = 100;
+
+/// Fuel of a call to the host, besides what the rule spends on making it: a lookup and a copy take
+/// about as long as this many instructions. So fuel also bounds floods of host calls.
+pub const RULE_FUEL_HOSTCALL: u64 = 500;
+
+/// Bytes passed to or from the host for one unit of fuel.
+pub const RULE_FUEL_BYTES: usize = 4;
+
+/// Fuel of a reading that is emitted.
+pub const RULE_FUEL_EMITTED: u64 = 50;
+
+/// Readings a rule may emit for each it was given: a value and three alarms, say.
+pub const RULE_EMITTED_PER_INPUT_MAX: usize = 4;
+
+/// Readings a rule may emit besides: windows of all series may close at the same time.
+pub const RULE_EMITTED_BASE: usize = 64;
+
+/// Bytes of what a rule emits for one batch: texts, and [`RULE_READING_BYTES`] a reading.
+pub const RULE_EMITTED_BYTES_MAX: usize = 256 * 1024;
+
+/// What a reading without text counts, bytes.
+pub const RULE_READING_BYTES: usize = 24;
+
+/// Latest and, negative, earliest time of a reading that a rule emits, microseconds since 1970: the
+/// year 3000. Decoders hold milliseconds of 53 bits; a rule that is beyond this has miscalculated.
+pub const RULE_TIME_US_MAX: u64 = 32_503_680_000_000_000;
+
+/// Outputs a rule may declare: four for each of 1,000 series.
+pub const RULE_OUTPUTS_MAX: usize = 4000;
+
+/// Bytes of keys and values that a rule may keep; the mirror of them is in memory.
+pub const RULE_STATE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Keys a rule may keep.
+pub const RULE_KEYS_MAX: usize = 10_000;
+
+/// Longest key, and name of a timer, bytes.
+pub const RULE_KEY_BYTES_MAX: usize = 256;
+
+/// Longest value, bytes.
+pub const RULE_VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Timers a rule may have set.
+pub const RULE_TIMERS_MAX: usize = 1000;
+
+/// Lines a rule may write to its log in one go.
+pub const RULE_LOG_BURST: u32 = 50;
+
+/// Lines a minute of the readings' time after that.
+pub const RULE_LOG_PER_MINUTE: u32 = 20;
+
+/// Longest such line, bytes.
+pub const RULE_LOG_LINE_BYTES_MAX: usize = 1024;
+
+/// Characters of the code of an error that a rule returns.
+pub const RULE_CODE_CHARS_MAX: usize = 64;
+
+/// Bytes of a rule's file. Rules in Rust have 30 to 60 kB, the interpreter of another language 1.7 MB.
+pub const RULE_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Modules and components in one file; `rule build` makes four of the first and one of the second.
+pub const RULE_FILE_PARTS_MAX: usize = 64;
+
+/// How deep they may be nested.
+pub const RULE_FILE_DEPTH_MAX: usize = 8;
+
+/// Computing time of the process that compiles a rule: the interpreter of another language takes 5 s
+/// on a server and ten times that on a board.
+pub const RULE_COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Waiting for that process: it may have to share a busy board.
+pub const RULE_COMPILE_WAIT_MAX: Duration = Duration::from_secs(240);
+
+/// Memory of that process, bytes of address space. Beside the gateway's own 40 MiB it fits into what
+/// the packaged unit allows.
+pub const RULE_COMPILE_BYTES_MAX: u64 = 192 * 1024 * 1024;
+
+/// Bytes of compiled code of one rule: three to five times its file.
+pub const RULE_CODE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of compiled code kept on disk, of all rules; those not used for longest go first.
+pub const RULE_CACHE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Calls that one batch may take when a rule fails: enough to find two poisoned readings among a
+/// thousand.
+pub const RULE_LADDER_CALLS_MAX: usize = 48;
+
+/// Readings that may be set aside within [`RULE_POISON_TIME_US`] before the rule is given up.
+pub const RULE_POISONS_MAX: usize = 3;
+
+/// See [`RULE_POISONS_MAX`]; microseconds of the readings' clock: ten minutes.
+pub const RULE_POISON_TIME_US: i64 = 600_000_000;
+
+/// After which a rule that was given up is tried again; microseconds of the readings' clock: five
+/// minutes. A broker that is back or a device that is right again shall not need a person.
+pub const RULE_GIVEN_UP_TIME_US: i64 = 300_000_000;

@@ -2,10 +2,13 @@
 //! clock behind the deadlines. One for the whole gateway; instances of different rules share nothing
 //! but compiled code and this clock.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::{Config, WasmFeatures};
 
+use super::cache::Cache;
+use super::compile::Compiler;
 use crate::limits;
 
 /// What rules are compiled to.
@@ -26,6 +29,8 @@ pub enum Code {
 pub struct Engine {
     machine: wasmtime::Engine,
     clock: Arc<Clock>,
+    compiler: Compiler,
+    cache: Option<Arc<Cache>>,
 }
 
 impl Engine {
@@ -46,7 +51,23 @@ impl Engine {
             },
         };
         let clock = Arc::new(Clock::new(machine.clone()));
-        Ok(Self { machine, clock })
+        Ok(Self { machine, clock, compiler: Compiler::default(), cache: None })
+    }
+
+    /// Lets rules be compiled by a child process with limits of its own instead of by this one.
+    /// `program` is this program: `/proc/self/exe`, which stays what it is when a package replaces the
+    /// file behind it.
+    #[must_use]
+    pub fn compiling_apart(self, program: PathBuf) -> Self {
+        Self { compiler: Compiler::Apart(program), ..self }
+    }
+
+    /// Keeps what is compiled in `folder`, which is made if need be and closed to other users.
+    ///
+    /// # Errors
+    /// In words, when there can be no such folder; rules then are compiled at each start.
+    pub fn keeping(self, folder: &Path) -> Result<Self, String> {
+        Ok(Self { cache: Some(Arc::new(Cache::open(folder)?)), ..self })
     }
 
     /// What rules are compiled to: [`Code::Native`] or [`Code::Pulley`].
@@ -58,6 +79,14 @@ impl Engine {
     /// The machine itself.
     pub(super) fn machine(&self) -> &wasmtime::Engine {
         &self.machine
+    }
+
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
     }
 
     /// Lets the clock tick until what is returned is dropped.

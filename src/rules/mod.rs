@@ -5,11 +5,20 @@
 //! emitted readings, state, timers and its place in the input are committed in one transaction, and
 //! a trap, an error or a limit takes all of it back. It has no files, no network and no other clock.
 
+mod cache;
+mod calls;
+pub mod compile;
 pub mod engine;
+mod failure;
+mod guest;
+mod inspect;
 pub mod instance;
 pub mod ladder;
+mod log;
 pub mod program;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod wit;
 
 pub use engine::{Code, Engine};
@@ -45,6 +54,11 @@ pub trait Rule: Send {
     /// # Errors
     /// As [`Rule::process`].
     fn on_timer(&mut self, context: &Context, fired: &[Fired]) -> Result<Outcome, Failure>;
+
+    /// Removes timers that no call of the rule survives, so that they do not fire for ever.
+    fn forget(&mut self, timers: &[Fired]) {
+        let _ = timers;
+    }
 }
 
 /// What a call did.

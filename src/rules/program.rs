@@ -1,13 +1,20 @@
 //! A rule's file, checked and compiled: what instances are made of.
+//!
+//! Everything that can be seen without compiling is seen first ([`super::inspect`]): most files that
+//! are no rule are told so in words after microseconds. The compiler, a large program over a
+//! stranger's bytes, runs in a process of its own ([`super::compile`]).
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::calls;
+use super::guest::Guest;
+use super::wit::RulePre;
+use super::{Engine, compile, inspect};
 
 /// A compiled rule; shared by all its instances.
-#[derive(Debug)]
 pub struct Program {
     engine: Engine,
+    pre: RulePre<Guest>,
     digest: String,
 }
 
@@ -23,6 +30,16 @@ pub struct Refused {
     pub next: String,
 }
 
+impl Refused {
+    pub(super) fn new(
+        code: &'static str,
+        message: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self { code, message: message.into(), next: next.into() }
+    }
+}
+
 impl Program {
     /// Checks a rule's file and compiles it, or takes what was compiled of it before.
     ///
@@ -32,9 +49,15 @@ impl Program {
     /// # Errors
     /// When the file is anything but a rule of a contract version that this gateway speaks.
     pub fn load(engine: &Engine, file: &[u8]) -> Result<Arc<Self>, Refused> {
-        let digest = ring::digest::digest(&ring::digest::SHA256, file);
-        let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Arc::new(Self { engine: engine.clone(), digest }))
+        inspect::inspect(file)?;
+        let digest = digest(file);
+        let component = compile::component(engine, &digest, file)?;
+        let linker = calls::linker(engine.machine()).map_err(|error| unlinked(&error))?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .and_then(RulePre::new)
+            .map_err(|error| unlinked(&error))?;
+        Ok(Arc::new(Self { engine: engine.clone(), pre, digest }))
     }
 
     /// SHA-256 of the file, in lower-case hexadecimal digits.
@@ -48,4 +71,24 @@ impl Program {
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
+
+    pub(super) fn pre(&self) -> &RulePre<Guest> {
+        &self.pre
+    }
+}
+
+/// SHA-256 in hexadecimal digits.
+fn digest(file: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, file);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The names are right and what stands behind them is not.
+fn unlinked(error: &wasmtime::Error) -> Refused {
+    let why = super::log::shortened(&format!("{error:#}"));
+    Refused::new(
+        "contract.shape",
+        format!("does not have the functions of fieldgate:rule@1 as they are defined: {why}"),
+        "Build it against this gateway's rule.wit, which `fieldgate rule new` writes.",
+    )
 }

@@ -57,6 +57,20 @@ pub struct Asked {
 }
 
 impl Limits {
+    /// Fuel of a call over so many readings (or timers).
+    #[must_use]
+    pub fn fuel(&self, inputs: usize) -> u64 {
+        let inputs = u64::try_from(inputs).unwrap_or(u64::MAX);
+        self.fuel_call.saturating_add(self.fuel_reading.saturating_mul(inputs))
+    }
+
+    /// Computing time of a call over so many readings (or timers).
+    #[must_use]
+    pub fn time(&self, inputs: usize) -> Duration {
+        let inputs = u32::try_from(inputs).unwrap_or(u32::MAX);
+        self.deadline_call.saturating_add(self.deadline_reading.saturating_mul(inputs))
+    }
+
     /// Settles what holds: the author may ask for less than the defaults, never for more; what the
     /// operator asks for holds, up to what any rule may have.
     #[must_use]

@@ -1,0 +1,4 @@
+//! The rule host against rules made for it: good ones, and all the bad ones that we could think of.
+
+pub mod kit;
+mod running;
