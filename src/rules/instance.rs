@@ -136,9 +136,11 @@ impl Instance {
             rule.fieldgate_rule_guest().call_open(store, &self.series)
         })?;
         let kept = &store.data().kept;
-        let (before, written) =
-            (kept.place.version, kept.place.batch > 0 || !kept.state.is_empty());
-        if written && before != version {
+        let (before, keys) = (kept.place.version, kept.state.len());
+        if before != version && (kept.place.batch > 0 || keys > 0) {
+            // Every key it has may have to be read and written.
+            let inputs = inputs.saturating_add(keys);
+            store.data_mut().go_on(inputs);
             guarded(engine, store, inputs, |store| {
                 rule.fieldgate_rule_guest().call_migrate(store, before)
             })?;

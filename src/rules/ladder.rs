@@ -13,7 +13,6 @@ use std::sync::Arc;
 use super::wit::{Context, Fired, Reading, Series};
 use super::{Failure, Outcome, Rule};
 use crate::limits;
-use crate::state::Place;
 
 /// What becomes of a rule's readings while the rule is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,8 +30,6 @@ pub enum OnFailure {
 pub struct Ladder {
     rule: Box<dyn Rule>,
     on_failure: OnFailure,
-    name: Arc<str>,
-    place: Place,
     /// When readings were set aside, newest last, in microseconds of the readings' clock.
     poisons: VecDeque<i64>,
     /// When it is tried again, if it is given up.
@@ -43,8 +40,8 @@ pub struct Ladder {
 /// How a batch went.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Climb {
-    /// What the rule did with the readings it could process, in their order, as one outcome. Its
-    /// change names the rule and its place even when no call went well.
+    /// What the rule did with the readings it could process, in their order, as one outcome; its
+    /// change is empty when no call went well.
     pub outcome: Outcome,
     /// Places in the batch of the readings that were set aside, each of which alone makes it fail.
     pub aside: Vec<usize>,
@@ -58,19 +55,15 @@ pub struct Climb {
 /// One thing that happened on the ladder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A batch failed, and went well when it was tried again, in as many calls as it took.
-    Stumbled {
-        /// Calls, the first included.
-        calls: usize,
-        /// What the first one ended with.
-        failure: Failure,
-    },
-    /// A reading (its place in the batch), or a timer, makes the rule fail and was set aside.
+    /// A batch failed and is tried once more, on a fresh instance, and then in halves; or series that
+    /// came later could not be told of.
+    Retried(Failure),
+    /// It went well then, to the last reading.
+    Recovered,
+    /// A reading, or a timer, makes the rule fail and was set aside.
     Aside {
         /// Its place in the batch.
         at: usize,
-        /// How many were set aside since the start, this one included.
-        total: u64,
         /// What the rule did with it.
         failure: Failure,
     },
@@ -81,16 +74,11 @@ pub enum Step {
         /// The last failure.
         failure: Failure,
     },
-    /// The rule failed too often and is given up for now.
+    /// The rule failed too often and is given up for now, or for another while.
     GivenUp {
         /// How many readings were set aside in the time looked at.
         poisons: usize,
         /// The last failure.
-        failure: Failure,
-    },
-    /// It was tried again after it had been given up, and failed again.
-    StillGivenUp {
-        /// What it did this time.
         failure: Failure,
     },
     /// It was tried again after it had been given up, and works.
@@ -101,16 +89,14 @@ pub enum Step {
 struct Search {
     climb: Climb,
     calls: usize,
-    first: Failure,
     last: Failure,
 }
 
 impl Ladder {
-    /// Wraps a rule called `name` that stands at `place`.
+    /// Wraps a rule.
     #[must_use]
-    pub fn new(rule: Box<dyn Rule>, name: Arc<str>, place: Place, on_failure: OnFailure) -> Self {
-        let poisons = VecDeque::new();
-        Self { rule, on_failure, name, place, poisons, again: None, aside: 0 }
+    pub fn new(rule: Box<dyn Rule>, on_failure: OnFailure) -> Self {
+        Self { rule, on_failure, poisons: VecDeque::new(), again: None, aside: 0 }
     }
 
     /// The operator's policy.
@@ -133,8 +119,8 @@ impl Ladder {
 
     /// Tells of series that came after the start. When that fails, the next call begins on a fresh
     /// instance that learns of them as it opens; so there is nothing to climb, only to tell.
-    pub fn series_added(&mut self, series: &[Series]) -> Option<Failure> {
-        self.rule.series_added(series).err()
+    pub fn series_added(&mut self, series: &[Series]) -> Vec<Step> {
+        self.rule.series_added(series).err().map(Step::Retried).into_iter().collect()
     }
 
     /// Processes a batch as far as the rule can.
@@ -161,41 +147,36 @@ impl Ladder {
         len: usize,
         mut call: impl FnMut(&mut dyn Rule, usize, usize) -> Result<Outcome, Failure>,
     ) -> Climb {
-        let tried_again = match self.again {
+        let was_given_up = match self.again {
             Some(at) if context.now < at => {
-                return self.settled(context, Climb { unruled: Some(0), ..Climb::default() });
+                return Climb { unruled: Some(0), ..Climb::default() };
             }
             again => again.is_some(),
         };
-        let first = match call(&mut *self.rule, 0, len) {
+        let failure = match call(&mut *self.rule, 0, len) {
             Ok(outcome) => {
                 let mut climb = Climb { outcome, ..Climb::default() };
-                if tried_again {
-                    self.take_up(&mut climb.steps);
+                if was_given_up {
+                    (self.again, climb.steps) = (None, vec![Step::TakenUp]);
+                    self.poisons.clear();
                 }
-                return self.settled(context, climb);
+                return climb;
             }
             Err(failure) => failure,
         };
-        if tried_again {
-            self.again = Some(context.now.saturating_add(limits::RULE_GIVEN_UP_TIME_US));
-            let steps = vec![Step::StillGivenUp { failure: first }];
-            return self.settled(context, Climb { unruled: Some(0), steps, ..Climb::default() });
+        let mut search = Search { climb: Climb::default(), calls: 1, last: failure.clone() };
+        if was_given_up {
+            search.climb.unruled = Some(0);
+            self.give_up(context, &mut search);
+            return search.climb;
         }
-        let (last, climb) = (first.clone(), Climb::default());
-        let mut search = Search { climb, calls: 1, first, last };
+        search.climb.steps.push(Step::Retried(failure));
         self.search(context, &mut search, len, &mut call);
-        let Search { mut climb, calls, first, .. } = search;
-        if climb.aside.is_empty() && climb.unruled.is_none() {
-            climb.steps.push(Step::Stumbled { calls, failure: first });
+        let mut climb = search.climb;
+        if climb.aside.is_empty() && climb.unruled.is_none() && !self.given_up() {
+            climb.steps.push(Step::Recovered);
         }
-        self.settled(context, climb)
-    }
-
-    fn take_up(&mut self, steps: &mut Vec<Step>) {
-        self.again = None;
-        self.poisons.clear();
-        steps.push(Step::TakenUp);
+        climb
     }
 
     /// Tries the whole again, then halves of what fails, from the front.
@@ -241,8 +222,7 @@ impl Ladder {
             if to > from {
                 search.climb.aside.push(from);
                 self.aside += 1;
-                let total = self.aside;
-                search.climb.steps.push(Step::Aside { at: from, total, failure });
+                search.climb.steps.push(Step::Aside { at: from, failure });
             }
             if self.poisoned(context, search) {
                 search.climb.unruled = (to < len).then_some(to);
@@ -270,19 +250,6 @@ impl Ladder {
         self.again = Some(context.now.saturating_add(limits::RULE_GIVEN_UP_TIME_US));
         search.climb.steps.push(Step::GivenUp { poisons, failure });
     }
-
-    /// Fills in who the change is of and where the rule stands, also when no call went well.
-    fn settled(&mut self, context: &Context, mut climb: Climb) -> Climb {
-        let change = &mut climb.outcome.change;
-        let version =
-            if change.rule.is_empty() { self.place.version } else { change.place.version };
-        if climb.unruled != Some(0) {
-            self.place = Place { batch: context.batch, watermark: context.watermark, version };
-        }
-        change.rule = Arc::clone(&self.name);
-        change.place = self.place;
-        climb
-    }
 }
 
 /// Adds what a later part did to what earlier ones did.
@@ -296,4 +263,178 @@ fn merge(sum: &mut Outcome, part: Outcome) {
     sum.log.extend(part.log);
     sum.fuel = sum.fuel.saturating_add(part.fuel);
     sum.took = sum.took.saturating_add(part.took);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::wit::{Quality, Value};
+
+    /// A rule that fails with readings it does not like, and keeps count of its calls.
+    struct Picky {
+        dislikes: Vec<i64>,
+        calls: Arc<std::sync::atomic::AtomicUsize>,
+        /// Fails this many calls whatever they are.
+        moody: usize,
+        code: &'static str,
+    }
+
+    impl Rule for Picky {
+        fn series_added(&mut self, _series: &[Series]) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn process(&mut self, context: &Context, batch: &[Reading]) -> Result<Outcome, Failure> {
+            self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let moody = self.moody > 0;
+            self.moody = self.moody.saturating_sub(1);
+            if moody || batch.iter().any(|reading| self.dislikes.contains(&reading.at)) {
+                let message = format!("batch {}", context.batch);
+                return Err(Failure { code: self.code.to_owned(), message });
+            }
+            Ok(Outcome { emitted: batch.to_vec(), fuel: 1, ..Outcome::default() })
+        }
+
+        fn on_timer(&mut self, context: &Context, fired: &[Fired]) -> Result<Outcome, Failure> {
+            let batch: Vec<_> = fired.iter().map(|fired| reading(fired.at)).collect();
+            self.process(context, &batch)
+        }
+    }
+
+    fn reading(at: i64) -> Reading {
+        Reading { series: 0, at, quality: Quality::empty(), value: Value::Integer(at) }
+    }
+
+    fn batch(n: i64) -> Vec<Reading> {
+        (0..n).map(reading).collect()
+    }
+
+    fn at(minute: i64) -> Context {
+        let now = minute * 60_000_000;
+        Context { batch: 7, now, watermark: now, clock_synced: true, fresh: false }
+    }
+
+    fn picky(dislikes: &[i64], moody: usize) -> (Ladder, Arc<std::sync::atomic::AtomicUsize>) {
+        let calls = Arc::default();
+        let (dislikes, code) = (dislikes.to_vec(), "trap.unreachable");
+        let rule = Picky { dislikes, calls: Arc::clone(&calls), moody, code };
+        (Ladder::new(Box::new(rule), OnFailure::Pass), calls)
+    }
+
+    fn times(climb: &Climb) -> Vec<i64> {
+        climb.outcome.emitted.iter().map(|reading| reading.at).collect()
+    }
+
+    #[test]
+    fn one_poison_among_a_thousand_is_found_and_the_rest_is_processed_in_order() {
+        for poison in [0, 1, 499, 500, 998, 999] {
+            let (mut ladder, calls) = picky(&[poison], 0);
+            let climb = ladder.process(&at(0), &batch(1000));
+            assert_eq!(climb.aside, [usize::try_from(poison).unwrap()]);
+            assert_eq!((climb.unruled, times(&climb).len()), (None, 999));
+            assert!(times(&climb).is_sorted());
+            assert!(matches!(climb.steps[..], [Step::Retried(_), Step::Aside { .. }]));
+            assert!(calls.load(std::sync::atomic::Ordering::Relaxed) <= 22);
+            assert!(!ladder.given_up());
+        }
+    }
+
+    #[test]
+    fn a_failure_that_does_not_come_back_costs_nothing() {
+        let (mut ladder, _) = picky(&[], 1);
+        let climb = ladder.process(&at(0), &batch(10));
+        assert_eq!(times(&climb).len(), 10);
+        assert!(matches!(climb.steps[..], [Step::Retried(_), Step::Recovered]));
+        // A batch that only fails as a whole (too much output, say) goes well in halves.
+        let (mut ladder, _) = picky(&[], 2);
+        let climb = ladder.process(&at(0), &batch(10));
+        assert_eq!((times(&climb).len(), climb.aside.len()), (10, 0));
+        assert!(times(&climb).is_sorted());
+    }
+
+    #[test]
+    fn after_three_poisons_in_ten_minutes_the_rule_is_given_up_and_tried_again_after_five() {
+        let (mut ladder, calls) = picky(&[3], 0);
+        for minute in [0, 20, 25] {
+            assert_eq!(ladder.process(&at(minute), &batch(5)).aside, [3]);
+        }
+        let climb = ladder.process(&at(29), &batch(5));
+        assert_eq!((&climb.aside[..], climb.unruled), (&[3][..], Some(4)));
+        assert!(matches!(climb.steps.last(), Some(Step::GivenUp { poisons: 3, .. })));
+        assert!(ladder.given_up());
+        let before = calls.load(std::sync::atomic::Ordering::Relaxed);
+        let climb = ladder.process(&at(33), &batch(5));
+        assert_eq!((climb.unruled, climb.steps.len()), (Some(0), 0));
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), before);
+        // A single call, and another five minutes.
+        let climb = ladder.process(&at(34), &batch(5));
+        assert!(matches!(climb.steps[..], [Step::GivenUp { .. }]));
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), before + 1);
+        assert_eq!(ladder.process(&at(38), &batch(2)).unruled, Some(0));
+        let climb = ladder.process(&at(39), &batch(2));
+        assert_eq!((climb.steps, climb.unruled), (vec![Step::TakenUp], None));
+        // A new beginning: what was before does not count any more.
+        assert!(ladder.process(&at(39), &batch(5)).unruled.is_none());
+        assert_eq!(ladder.aside(), 5);
+    }
+
+    #[test]
+    fn a_rule_that_fails_with_everything_is_given_up_after_a_few_calls() {
+        let (mut ladder, calls) = picky(&[], usize::MAX);
+        let climb = ladder.process(&at(0), &batch(1000));
+        assert_eq!(climb.aside, [0, 1, 2]);
+        assert_eq!(climb.unruled, Some(3));
+        assert!(ladder.given_up());
+        assert!(calls.load(std::sync::atomic::Ordering::Relaxed) <= 20);
+    }
+
+    #[test]
+    fn many_poisons_of_one_batch_exhaust_its_calls_and_no_more() {
+        let (mut ladder, calls) = picky(&[], 0);
+        // Never fails with one reading alone, always with more: the search must end by itself.
+        struct Sociable(Arc<std::sync::atomic::AtomicUsize>);
+        impl Rule for Sociable {
+            fn series_added(&mut self, _series: &[Series]) -> Result<(), Failure> {
+                Ok(())
+            }
+            fn process(&mut self, _: &Context, batch: &[Reading]) -> Result<Outcome, Failure> {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if batch.len() > 1 {
+                    return Err(Failure { code: "memory".to_owned(), message: String::new() });
+                }
+                Ok(Outcome { emitted: batch.to_vec(), ..Outcome::default() })
+            }
+            fn on_timer(&mut self, _: &Context, _: &[Fired]) -> Result<Outcome, Failure> {
+                Ok(Outcome::default())
+            }
+        }
+        ladder.rule = Box::new(Sociable(Arc::clone(&calls)));
+        let climb = ladder.process(&at(0), &batch(1000));
+        let tried = climb.unruled.unwrap();
+        assert_eq!(times(&climb).len(), tried);
+        assert!(
+            matches!(climb.steps.last(), Some(Step::Exhausted { left, .. }) if *left == 1000 - tried)
+        );
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), limits::RULE_LADDER_CALLS_MAX);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_open_is_given_up_without_blaming_readings() {
+        let calls = Arc::default();
+        let rule = Picky { dislikes: Vec::new(), calls, moody: 99, code: "open.fuel" };
+        let mut ladder = Ladder::new(Box::new(rule), OnFailure::Hold);
+        let climb = ladder.process(&at(0), &batch(8));
+        assert_eq!((climb.unruled, climb.aside.len()), (Some(0), 0));
+        assert!(ladder.given_up());
+    }
+
+    #[test]
+    fn a_timer_that_no_call_survives_is_forgotten() {
+        let (mut ladder, _) = picky(&[2], 0);
+        let fired: Vec<_> = (0..4).map(|at| Fired { name: format!("t{at}"), at }).collect();
+        let climb = ladder.on_timer(&at(0), &fired);
+        assert_eq!(climb.aside, [2]);
+        assert_eq!(times(&climb), [0, 1, 3]);
+        assert_eq!(climb.outcome.change.timers, [(Arc::from("t2"), None)]);
+    }
 }
