@@ -26,7 +26,7 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Begins a call at `now`, in microseconds of the readings' clock; a call without one earns nothing.
+    /// Begins a call at `now`, in microseconds of the readings' clock; one without it earns nothing.
     pub fn begin(&mut self, now: Option<i64>) {
         self.written.clear();
         let Some(now) = now else { return };
