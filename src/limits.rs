@@ -3,6 +3,7 @@
 
 mod api;
 mod firsthour;
+mod manifest;
 mod receive;
 mod rules;
 mod store;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use api::*;
 pub use firsthour::*;
+pub use manifest::*;
 pub use receive::*;
 pub use rules::*;
 pub use store::*;

@@ -7,6 +7,7 @@
 
 mod cache;
 mod calls;
+pub mod cases;
 pub mod compile;
 pub mod engine;
 mod failure;
@@ -15,6 +16,7 @@ mod inspect;
 pub mod instance;
 pub mod ladder;
 mod log;
+pub mod manifest;
 pub mod program;
 pub mod settings;
 #[cfg(test)]
@@ -24,8 +26,9 @@ pub mod wit;
 pub use engine::{Code, Engine};
 pub use instance::Instance;
 pub use ladder::{Climb, Ladder, OnFailure, Step};
+pub use manifest::Manifest;
 pub use program::{Program, Refused};
-pub use settings::{Limits, Settings};
+pub use settings::{Asked, Limits, Settings};
 
 use std::time::Duration;
 

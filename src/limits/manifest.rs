@@ -1,0 +1,51 @@
+//! The bounds of a rule's manifest: what a file that anybody may push can say about itself.
+
+/// Bytes of the custom section `fieldgate:rule`. The largest shipped rule takes 3 KB; a section is
+/// held in memory once for each version of a rule.
+pub const MANIFEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Modules and components within each other that are looked into for the section. A component that
+/// `rule build` made has two; each level costs a parser's state.
+pub const MANIFEST_DEPTH_MAX: usize = 8;
+
+/// Sections of a file that are looked at before it is given up: a component of 4 MiB made of empty
+/// sections would take as many steps as it has bytes.
+pub const MANIFEST_SECTIONS_MAX: usize = 50_000;
+
+/// Parameters of one rule; a person reads them on one screen.
+pub const MANIFEST_PARAMETERS_MAX: usize = 64;
+
+/// Outputs that a rule tells of in advance.
+pub const MANIFEST_OUTPUTS_MAX: usize = 64;
+
+/// Capabilities that a rule asks for; there are five.
+pub const MANIFEST_CAPABILITIES_MAX: usize = 16;
+
+/// Words that a parameter can be.
+pub const MANIFEST_CHOICES_MAX: usize = 64;
+
+/// Bytes of a rule's, parameter's or capability's name, and of a version: they stand in topics,
+/// file names and tables.
+pub const MANIFEST_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of a help text: ten lines.
+pub const MANIFEST_HELP_BYTES_MAX: usize = 1000;
+
+/// Bytes of licence and author.
+pub const MANIFEST_WORDS_BYTES_MAX: usize = 200;
+
+/// Texts or numbers in one parameter, as an operator gives it: a table of a hundred corrections is
+/// large, and all of it is handed over at each start of the rule.
+pub const PARAM_ENTRIES_MAX: usize = 1000;
+
+/// Bytes of one text in a parameter; an expression over points takes a few hundred.
+pub const PARAM_TEXT_BYTES_MAX: usize = 8 * 1024;
+
+// Tests of rules.
+
+/// Readings of one test, fed or expected: more than a day at one a second, and still read in a
+/// moment.
+pub const CASE_READINGS_MAX: usize = 100_000;
+
+/// Series that one test feeds.
+pub const CASE_SERIES_MAX: usize = 1000;
