@@ -2,9 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
+use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, ExprArray, ImplItem, ItemImpl, LitInt, Meta, Result, Token, Type};
+use syn::{Error, Ident, ImplItem, ItemImpl, LitInt, LitStr, Result, Token, Type};
 
 use crate::json;
 
@@ -19,7 +20,7 @@ struct Said {
 }
 
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let said = read(attribute)?;
+    let said: Said = syn::parse2(attribute)?;
     let mut item: ItemImpl = syn::parse2(item)?;
     if item.trait_.is_none() {
         return Err(Error::new(item.span(), "#[rule] stands before `impl Rule for ..`"));
@@ -43,36 +44,40 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> Result<TokenS
     })
 }
 
-fn read(attribute: TokenStream) -> Result<Said> {
-    let mut said = Said::default();
-    let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
-    for meta in syn::parse::Parser::parse2(parser, attribute)? {
-        let is = |name| meta.path().is_ident(name);
-        if is("whole_batch") {
-            said.whole_batch = true;
-            continue;
+impl Parse for Said {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let mut said = Self::default();
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            if name == "whole_batch" {
+                said.whole_batch = true;
+            } else {
+                input.parse::<Token![=]>()?;
+                match name.to_string().as_str() {
+                    "state" => said.state = Some(input.parse()?),
+                    "outputs" => said.outputs = Some(input.parse()?),
+                    "emits" => said.emits = Some(texts(input)?),
+                    "fuel" => said.fuel = Some(input.parse::<LitInt>()?.base10_parse()?),
+                    "memory" => said.memory = Some(input.parse::<LitInt>()?.base10_parse()?),
+                    _ => {
+                        let known = "known here: state, outputs, emits, fuel, memory, whole_batch";
+                        return Err(Error::new(name.span(), known));
+                    }
+                }
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
         }
-        let value = meta.require_name_value()?.value.to_token_stream();
-        if is("state") {
-            said.state = Some(syn::parse2(value)?);
-        } else if is("outputs") {
-            said.outputs = Some(syn::parse2(value)?);
-        } else if is("emits") {
-            let all: ExprArray = syn::parse2(value)?;
-            let texts = all.elems.iter().map(|one| {
-                syn::parse2::<syn::LitStr>(one.to_token_stream()).map(|text| text.value())
-            });
-            said.emits = Some(texts.collect::<Result<_>>()?);
-        } else if is("fuel") {
-            said.fuel = Some(syn::parse2::<LitInt>(value)?.base10_parse()?);
-        } else if is("memory") {
-            said.memory = Some(syn::parse2::<LitInt>(value)?.base10_parse()?);
-        } else {
-            let known = "known here: state, outputs, emits, fuel, memory, whole_batch";
-            return Err(Error::new(meta.span(), known));
-        }
+        Ok(said)
     }
-    Ok(said)
+}
+
+fn texts(input: ParseStream) -> Result<Vec<String>> {
+    let list;
+    syn::bracketed!(list in input);
+    let all = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
+    Ok(all.iter().map(LitStr::value).collect())
 }
 
 /// The types, and `fn outputs` of a rule that declares nothing.

@@ -228,7 +228,8 @@ impl<G> Inner<G> {
             Ok(number) => RawResult { failed: 0, content: [number, 0, 0, 0] },
             Err(error) => {
                 let Error { code, message } = self.error.insert(error);
-                let [code, message] = [code, message].map(|text| list_of(text.as_ptr(), text.len()));
+                let [code, message] =
+                    [code, message].map(|text| list_of(text.as_ptr(), text.len()));
                 let content = [code.at, code.length, message.at, message.length];
                 RawResult { failed: 1, content }
             }

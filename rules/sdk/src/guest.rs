@@ -22,7 +22,8 @@ pub trait Guest: Sized {
     ///
     /// # Errors
     /// When it cannot run like this; the host refuses the rule with these words.
-    fn open(series: Vec<Series>, get: &mut dyn FnMut(&str) -> Option<Param>) -> Result<Self, Error>;
+    fn open(series: Vec<Series>, get: &mut dyn FnMut(&str) -> Option<Param>)
+    -> Result<Self, Error>;
     /// Rewrites state of an earlier version.
     ///
     /// # Errors
@@ -92,7 +93,10 @@ const PAGE: u32 = 128;
 impl<R: Rule> Guest for PerSeries<R> {
     const STATE_VERSION: u32 = <R::State as State>::VERSION;
 
-    fn open(series: Vec<Series>, get: &mut dyn FnMut(&str) -> Option<Param>) -> Result<Self, Error> {
+    fn open(
+        series: Vec<Series>,
+        get: &mut dyn FnMut(&str) -> Option<Param>,
+    ) -> Result<Self, Error> {
         let mut rule = R::read(get)?;
         rule.prepare()?;
         let mut all = Self {
@@ -117,7 +121,10 @@ impl<R: Rule> Guest for PerSeries<R> {
             after = Some(last.clone());
             for (key, bytes) in &page {
                 let Some(state) = self.rule.migrate(from, bytes) else {
-                    return Err(Error::new("state.version", "the state is of a version it cannot read"));
+                    return Err(Error::new(
+                        "state.version",
+                        "the state is of a version it cannot read",
+                    ));
                 };
                 self.bytes.clear();
                 state.save(&mut self.bytes);
@@ -236,7 +243,10 @@ impl<R: Rule> PerSeries<R> {
         if let Some(bytes) = sys::state_get(&with_prefix('s', &slot.name)) {
             state = R::State::load(&mut bytes.as_slice());
             if state.is_none() {
-                sys::log(Level::Warn, "what was kept of a series does not read back; it begins anew");
+                sys::log(
+                    Level::Warn,
+                    "what was kept of a series does not read back; it begins anew",
+                );
             }
             slot.written = bytes;
         }

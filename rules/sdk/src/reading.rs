@@ -197,3 +197,26 @@ pub struct Series {
     /// Labels of the site.
     pub labels: Vec<(String, String)>,
 }
+
+impl Reading<'_> {
+    /// A number that stands for what it shows, value, absence and quality together: readings that
+    /// show the same have the same, and others hardly ever (FNV-1a, 64 bits).
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut take = |byte: u8| {
+            digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        };
+        take(self.quality.0);
+        match self.value {
+            // One zero and one NaN, whatever bits they come in.
+            Value::Number(number) if number.is_nan() => take(1),
+            Value::Number(number) => (number + 0.0).to_le_bytes().into_iter().for_each(take),
+            Value::Integer(number) => number.to_le_bytes().into_iter().for_each(take),
+            Value::Boolean(flag) => take(2 + u8::from(flag)),
+            Value::Text(text) => text.bytes().for_each(take),
+            Value::None(why) => take(4 + why as u8),
+        }
+        digest
+    }
+}

@@ -170,7 +170,10 @@ impl<R: BatchRule> Whole<R> {
 impl<R: BatchRule> Guest for Whole<R> {
     const STATE_VERSION: u32 = R::STATE_VERSION;
 
-    fn open(series: Vec<Series>, get: &mut dyn FnMut(&str) -> Option<Param>) -> Result<Self, Error> {
+    fn open(
+        series: Vec<Series>,
+        get: &mut dyn FnMut(&str) -> Option<Param>,
+    ) -> Result<Self, Error> {
         let (mut rule, mut host) = (R::read(get)?, Host::default());
         rule.series(&series, &mut host)?;
         Ok(Self { rule, host })

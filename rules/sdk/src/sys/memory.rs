@@ -123,7 +123,9 @@ pub fn declare(to: Stream, device: &str, point: &str, unit: Option<&str>) -> Res
             host.declared.push(one);
             host.declared.len() - 1
         });
-        u32::try_from(place).map(|place| place + DECLARED).map_err(|_| "too many outputs".to_string())
+        u32::try_from(place)
+            .map(|place| place + DECLARED)
+            .map_err(|_| "too many outputs".to_string())
     })
 }
 

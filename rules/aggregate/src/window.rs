@@ -1,0 +1,137 @@
+//! What is kept of the readings of a window, or of a part of one.
+
+use fieldgate_rule::calc::floor;
+use fieldgate_rule::prelude::*;
+
+use crate::Figure;
+
+/// Most readings kept for percentiles. When there are more, every second one is let go, and from then
+/// on only every second, fourth, .. one is kept.
+const SAMPLES_MAX: usize = 1_000;
+
+/// Figures of the readings so far.
+#[derive(State, Default)]
+pub struct Pane {
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+    last: Option<(Timestamp, f64)>,
+    /// Time of the newest reading, of whatever it shows.
+    newest: Option<Timestamp>,
+    /// Why there was no value, when there was none.
+    none: Option<u8>,
+    samples: Vec<f64>,
+    /// One in two to this is kept in `samples`.
+    thinned: u8,
+}
+
+impl Pane {
+    /// Takes a reading. Texts and flags are no numbers and count for nothing but the time.
+    pub fn take(&mut self, r: Reading, samples: bool) {
+        self.newest = self.newest.max(Some(r.at));
+        if let Value::None(why) = r.value {
+            self.none = Some(why as u8);
+        }
+        let Some(number) = r.number() else { return };
+        if samples && self.count.is_multiple_of(1 << self.thinned) {
+            self.samples.push(number);
+            self.thin();
+        }
+        let one = Self {
+            count: 1,
+            sum: number,
+            min: number,
+            max: number,
+            last: Some((r.at, number)),
+            ..Self::default()
+        };
+        self.join(&one);
+    }
+
+    /// Adds another pane, which lies after this one or is of the same session.
+    pub fn add(&mut self, other: &Self) {
+        self.newest = self.newest.max(other.newest);
+        self.none = other.none.or(self.none);
+        // Kept one in so many: the coarser of the two holds for both.
+        while self.thinned < other.thinned {
+            self.halve();
+        }
+        let step = 1_usize << (self.thinned - other.thinned);
+        self.samples.extend(other.samples.iter().step_by(step));
+        self.thin();
+        self.join(other);
+    }
+
+    fn join(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        (self.min, self.max) = match self.count {
+            0 => (other.min, other.max),
+            _ => (self.min.min(other.min), self.max.max(other.max)),
+        };
+        self.count += other.count;
+        self.sum += other.sum;
+        // Of two readings of one time the one that came later.
+        if self.last.is_none_or(|(at, _)| other.last.is_some_and(|(newer, _)| newer >= at)) {
+            self.last = other.last;
+        }
+    }
+
+    fn thin(&mut self) {
+        while self.samples.len() > SAMPLES_MAX {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        let mut place = 0_usize;
+        self.samples.retain(|_| {
+            place += 1;
+            place % 2 == 1
+        });
+        self.thinned += 1;
+    }
+
+    /// Time of the newest reading.
+    pub fn until(&self) -> Timestamp {
+        self.newest.unwrap_or_default()
+    }
+
+    /// A figure; a reading without value when there were only such, nothing when there was nothing.
+    pub fn figure(&self, figure: Figure) -> Option<Value<'static>> {
+        if figure == Figure::Count {
+            return self.newest.map(|_| Value::Integer(self.count.cast_signed()));
+        }
+        if self.count == 0 {
+            let why = NoData::ALL.get(usize::from(self.none?))?;
+            return Some(Value::None(*why));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+        let count = self.count as f64;
+        Some(Value::Number(match figure {
+            Figure::Mean => self.sum / count,
+            Figure::Min => self.min,
+            Figure::Max => self.max,
+            Figure::Sum => self.sum,
+            Figure::Last => self.last?.1,
+            _ => self.percentile(figure.part()?)?,
+        }))
+    }
+
+    /// The nearest rank: the smallest sample that at least this part of the samples do not exceed.
+    fn percentile(&self, part: f64) -> Option<f64> {
+        let mut sorted = self.samples.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        #[expect(clippy::cast_precision_loss, reason = "at most SAMPLES_MAX")]
+        let rank = -floor(-(part * sorted.len() as f64));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "from 0 to SAMPLES_MAX"
+        )]
+        let place = (rank as usize).saturating_sub(1);
+        sorted.get(place.min(sorted.len().checked_sub(1)?)).copied()
+    }
+}
