@@ -95,7 +95,7 @@ impl Figure {
 }
 
 /// Most panes of a sliding window.
-const PANES_MAX: u128 = 120;
+const PANES_MAX: u64 = 120;
 /// Most windows of a series that are open at once; more are of readings far ahead of the watermark.
 const OPEN_MAX: usize = 256;
 
@@ -112,11 +112,11 @@ pub struct Open {
 impl Rule for Aggregate {
     fn prepare(&mut self) -> Result<(), Error> {
         self.samples = self.emit.iter().any(|figure| figure.part().is_some());
-        let every = self.every.unwrap_or(self.window).as_micros();
+        // In microseconds, of which 31 days are fewer than 2^63.
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (window, every) = (us(self.window), us(self.every.unwrap_or(self.window)));
         if self.kind == Kind::Sliding
-            && (every == 0
-                || self.window.as_micros() % every != 0
-                || self.window.as_micros() / every > PANES_MAX)
+            && (every == 0 || window % every != 0 || window / every > PANES_MAX)
         {
             return Err(Error::new(
                 "params.every",

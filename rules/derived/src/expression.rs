@@ -15,8 +15,8 @@ pub struct Expression {
 enum Step {
     Number(f64),
     Input(usize),
-    One(fn(f64) -> f64),
-    Two(fn(f64, f64) -> f64),
+    One(One),
+    Two(Two),
     /// Takes condition, then, else.
     If,
 }
@@ -26,30 +26,28 @@ const DEPTH_MAX: u8 = 32;
 /// Most steps.
 const STEPS_MAX: usize = 512;
 
-const ONES: [(&str, fn(f64) -> f64); 13] = [
+type One = fn(f64) -> f64;
+type Two = fn(f64, f64) -> f64;
+
+const ONES: [(&str, One); 9] = [
     ("abs", f64::abs),
     ("sqrt", calc::sqrt),
     ("exp", libm::exp),
     ("ln", libm::log),
     ("log10", libm::log10),
-    ("sin", libm::sin),
-    ("cos", libm::cos),
-    ("tan", libm::tan),
-    ("atan", libm::atan),
     ("floor", calc::floor),
     ("ceil", |x| -calc::floor(-x)),
     ("round", calc::round),
     ("not", |x| truth(x == 0.0)),
 ];
-const TWOS: [(&str, fn(f64, f64) -> f64); 4] =
-    [("min", f64::min), ("max", f64::max), ("pow", libm::pow), ("atan2", libm::atan2)];
+const TWOS: [(&str, Two); 3] = [("min", f64::min), ("max", f64::max), ("pow", libm::pow)];
 
 fn truth(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
 /// Binary operators by how tightly they bind, loosest first.
-const LEVELS: [&[(&str, fn(f64, f64) -> f64)]; 5] = [
+const LEVELS: [&[(&str, Two)]; 5] = [
     &[("or", |a, b| truth(a != 0.0 || b != 0.0))],
     &[("and", |a, b| truth(a != 0.0 && b != 0.0))],
     &[

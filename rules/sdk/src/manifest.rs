@@ -29,15 +29,13 @@ pub const fn bytes_of<const N: usize>(parts: &[&str]) -> [u8; N] {
     all
 }
 
-/// A state version as decimal text, with zeros before it as JSON does not allow them: cut at the
-/// first digit that counts.
+/// A number as decimal text, and where its first digit stands.
 #[must_use]
 pub const fn decimal(mut number: u32) -> ([u8; 10], usize) {
     let mut digits = [b'0'; 10];
     let mut first = 10;
     loop {
         first -= 1;
-        #[expect(clippy::cast_possible_truncation, reason = "a digit")]
         let digit = (number % 10) as u8;
         digits[first] = b'0' + digit;
         number /= 10;

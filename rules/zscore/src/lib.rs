@@ -79,7 +79,7 @@ impl Rule for Zscore {
             }
             // Learnt no further off than the limit: one outlier spoils nothing, and a new level is
             // learnt in the end.
-            distance = distance.clamp(-self.limit * deviation, self.limit * deviation);
+            distance = distance.max(-self.limit * deviation).min(self.limit * deviation);
         }
         learnt.count = learnt.count.saturating_add(1);
         // The plain mean at first, then one that forgets.
