@@ -16,6 +16,8 @@ use fieldgate::mqtt::{Broker, Session, Version};
 use fieldgate::reading::{
     Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, UnixMillis, Value,
 };
+use fieldgate::rules::signature::{Claim, Key, Keys};
+use fieldgate::rules::want::{self, From as Place};
 use fieldgate::sources::coap::{self, senml};
 use fieldgate::sources::line::{LineSettings, SerialLine};
 use fieldgate::sources::modbus;
@@ -33,7 +35,7 @@ const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 15] = [
     ("batch_decode", batch_decode),
     ("batch_round_trip", batch_round_trip),
     ("chunk_decode", chunk_decode),
@@ -42,6 +44,8 @@ pub const ALL: [Target; 13] = [
     ("config_file", config_file),
     ("modbus_frame", modbus_frame),
     ("mqtt_session", mqtt_session),
+    ("rule_signature", rule_signature),
+    ("rule_want", rule_want),
     ("senml_cbor", senml_cbor),
     ("senml_json", senml_json),
     ("serial_frames", serial_frames),
@@ -356,5 +360,38 @@ pub fn zigbee2mqtt(data: &[u8]) {
         network.on_message(topic, payload, line.len() % 2 == 0, NOW, &points);
         network.away(NOW, &points);
         drop(network.said());
+    }
+}
+
+/// A signature's text, which no key has made: refused in words, whatever it is. The lines in it are
+/// taken for trusted comments and keys, too; a comment that is understood is written as it was read.
+pub fn rule_signature(text: &[u8]) {
+    let key = "RWSLDllAI/905ekwzNB0cncPCPqo6lnMj8quvMFGZKPctnqUZdK2+OZI";
+    let keys = Keys::new(vec![Key::parse(key).unwrap()]);
+    let text = String::from_utf8_lossy(text);
+    let refused = keys.verify("it", b"a file", Some(&text)).unwrap_err().to_string();
+    assert!(refused.starts_with("FG-W6"), "{refused}");
+    for line in text.lines() {
+        let _ = Key::parse(line);
+        let line = line.strip_prefix("trusted comment: ").unwrap_or(line);
+        if let Ok(claim) = Claim::parse(line) {
+            assert_eq!(Claim::parse(&claim.to_string()).as_ref(), Ok(&claim), "{line}");
+        }
+    }
+}
+
+/// A desired state. What is understood is bounded, and written as it was read.
+pub fn rule_want(payload: &[u8]) {
+    let document = want::split(payload).map_or(payload, |(_, document)| document);
+    let Ok(wishes) = want::parse(document) else { return };
+    assert!(wishes.len() <= limits::RULES_MAX);
+    for wish in wishes {
+        let Some(sent) = wish.file else { continue };
+        assert!(sent.size <= limits::RULE_FILE_BYTES_MAX);
+        if let Place::Chunks(bytes) = sent.from {
+            assert!(sent.size.div_ceil(bytes) <= sent.size / limits::CHUNK_BYTES_MIN + 1);
+        }
+        let again = want::parse(want::write(&wish.post, &sent).as_bytes()).unwrap();
+        assert_eq!(again[0].file.as_ref(), Some(&sent));
     }
 }

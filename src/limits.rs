@@ -4,6 +4,7 @@
 mod api;
 mod firsthour;
 mod manifest;
+mod push;
 mod receive;
 mod rules;
 mod store;
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use api::*;
 pub use firsthour::*;
 pub use manifest::*;
+pub use push::*;
 pub use receive::*;
 pub use rules::*;
 pub use store::*;

@@ -9,6 +9,7 @@
 //! taken waits in the kernel's queue.
 
 mod routes;
+pub mod rules;
 mod socket;
 pub mod status;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::events::Notice;
+use rules::{Done, Line, Order, Push, Rule};
 use status::Status;
 
 pub use socket::Server;
@@ -42,6 +44,18 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send 
 pub trait Desk: Send + Sync + 'static {
     /// Says how the gateway does. Reads memory only.
     fn status(&self) -> Status;
+
+    /// Lists the rules.
+    fn rules(&self) -> Answer<'_, Vec<Rule>>;
+
+    /// Takes a rule's file in; waits for the compiler and the disk.
+    fn push(&self, push: Push) -> Answer<'_, Done>;
+
+    /// Does something to a rule that is there.
+    fn order(&self, rule: String, order: Order) -> Answer<'_, Done>;
+
+    /// Returns the last lines that a rule wrote to its log.
+    fn rule_logs(&self, rule: String) -> Answer<'_, Vec<Line>>;
 }
 
 /// Why the gateway does not do what was asked.

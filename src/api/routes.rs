@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::status::Status;
-use super::{Desk, Refusal, Why};
+use super::{Desk, Refusal, Why, rules};
 use crate::events::api as say;
 use crate::limits;
 
@@ -20,6 +20,7 @@ type Asked = State<Arc<dyn Desk>>;
 pub(super) fn routes(desk: Arc<dyn Desk>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .merge(rules::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))

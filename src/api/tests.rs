@@ -10,8 +10,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::rules::{Done, Line, Order, Push, Rule};
 use super::status::{Clock, Health, Status, Store};
-use super::{Desk, Server, Settings};
+use super::{Answer, Desk, Refusal, Server, Settings, Why};
 use crate::events::Events;
 use crate::limits;
 
@@ -40,6 +41,27 @@ impl Desk for Calm {
             uplinks: Vec::new(),
             sources: Vec::new(),
         }
+    }
+
+    fn rules(&self) -> Answer<'_, Vec<Rule>> {
+        Box::pin(async { Ok(vec![Rule { rule: "smooth".to_owned(), ..Rule::default() }]) })
+    }
+
+    fn push(&self, push: Push) -> Answer<'_, Done> {
+        Box::pin(async move {
+            let signature = push.signature.unwrap_or_default();
+            let stands = format!("{} bytes, {} of signature", push.file.len(), signature.len());
+            Ok(Done { rule: push.to.unwrap_or_default(), version: None, stands })
+        })
+    }
+
+    fn order(&self, rule: String, order: Order) -> Answer<'_, Done> {
+        Box::pin(async move { Ok(Done { rule, version: None, stands: format!("{order:?}") }) })
+    }
+
+    fn rule_logs(&self, rule: String) -> Answer<'_, Vec<Line>> {
+        let notice = crate::events::push::nothing_there(&rule, "is not configured");
+        Box::pin(async { Err(Refusal::new(Why::Unknown, notice)) })
     }
 }
 
@@ -95,7 +117,7 @@ async fn the_status_is_json_and_the_socket_is_for_user_and_group() {
 #[tokio::test]
 async fn what_nobody_knows_is_refused_in_words() {
     beside(async |path| {
-        for request in ["GET /v1/nothing", "DELETE /v1/status", "GET /", "PUT /v1/rules"] {
+        for request in ["GET /v1/nothing", "DELETE /v1/status", "GET /", "PATCH /v1/rules"] {
             let answer = ask(path, &format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
             assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
             assert!(answer.contains("FG-A03") && answer.contains(request), "{answer}");
@@ -180,4 +202,68 @@ async fn what_stands_in_the_way_is_told_and_left() {
     let settings = Settings { socket: missing, is_asked_for: false };
     assert!(Server::open(&settings, Arc::new(Calm), &events).is_none());
     assert!(events.standing().is_empty(), "a default that cannot be had is no trouble");
+}
+
+/// Asks with a body and headers; returns status and body.
+async fn send(path: &Path, line: &str, headers: &str, body: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    let length = body.len();
+    let head = format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+    let mut answer = Vec::new();
+    let (mut from, mut to) = stream.split();
+    let sending = async {
+        // A server that has seen enough does not take the rest.
+        let _ = to.write_all(head.as_bytes()).await;
+        let _ = to.write_all(body).await;
+    };
+    let _ = tokio::join!(sending, from.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_rule_comes_as_the_bytes_of_its_file_with_its_signature_in_a_header() {
+    beside(async |path| {
+        let header = "Fieldgate-Signature: Zm91cgpsaW5lcwo=\r\n";
+        let answer = send(path, "PUT /v1/rules?to=smo%20oth", header, b"\0asm").await;
+        assert!(answer.contains("\"smo oth\"") && answer.contains("4 bytes, 11 of"), "{answer}");
+        let answer = send(path, "PUT /v1/rules", "", b"\0asm").await;
+        assert!(answer.contains("4 bytes, 0 of signature"), "{answer}");
+        for (order, said) in [
+            ("enable", "Enable"),
+            ("disable", "Disable"),
+            ("promote", "Promote"),
+            ("rollback", "RollBack"),
+        ] {
+            let answer = send(path, &format!("POST /v1/rules/smooth/{order}"), "", b"").await;
+            assert!(answer.contains(said), "{answer}");
+        }
+        let answer = ask(path, "GET /v1/rules HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.contains("\"rule\":\"smooth\""), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_push_that_makes_no_sense_is_refused_in_words() {
+    beside(async |path| {
+        let long =
+            format!("Fieldgate-Signature: {}\r\n", "QUFB".repeat(limits::SIGNATURE_BYTES_MAX));
+        let large = vec![0; limits::API_BODY_BYTES_MAX + 1];
+        #[rustfmt::skip]
+        let cases: [(&str, &str, &[u8], &str, &str); 7] = [
+            ("PUT /v1/rules", "Fieldgate-Signature: ????\r\n", b"x", "400", "no base64"),
+            ("PUT /v1/rules", "Fieldgate-Signature: /////w==\r\n", b"x", "400", "no text"),
+            ("PUT /v1/rules", &long, b"x", "400", "too long"),
+            ("PUT /v1/rules", "", &large, "413", "more than"),
+            ("POST /v1/rules/smooth/explode", "", b"", "404", "does not know"),
+            ("GET /v1/rules/smooth/logs", "", b"", "404", "FG-W72"),
+            ("DELETE /v1/rules", "", b"", "404", "FG-A03"),
+        ];
+        for (line, headers, body, status, words) in cases {
+            let answer = send(path, line, headers, body).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line}: {answer}");
+            assert!(answer.contains(words), "{line}: {answer}");
+        }
+    })
+    .await;
 }

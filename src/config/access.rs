@@ -1,4 +1,4 @@
-//! `[api]`: where the daemon answers.
+//! `[api]` and `[trust]`: where the daemon answers, and whose rules it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,8 @@ use super::merge::Document;
 use super::reader::Table;
 use super::text::{Place, Text};
 use crate::api;
+use crate::limits;
+use crate::rules::signature::{Key, Keys};
 
 /// Reads `[api]`, or what holds without it.
 pub fn api(document: &Document<'_>, findings: &Findings) -> api::Settings {
@@ -23,6 +25,37 @@ pub fn api(document: &Document<'_>, findings: &Findings) -> api::Settings {
     let is_asked_for = table.raw("socket").is_some();
     let socket = table.file("socket").map_or_else(PathBuf::new, |at| at.value);
     api::Settings { socket, is_asked_for }
+}
+
+/// Reads `[trust]`. An empty list is refused: it could mean that nobody is trusted, or everybody.
+pub fn trust(document: &Document<'_>, findings: &Findings) -> Keys {
+    let Some(layer) = document.trust else { return Keys::default() };
+    let table = Table::new(findings, Where::table("trust"), keys::TRUST, layer, None);
+    let written = table.texts("keys");
+    if table.raw("keys").is_none() {
+        table.missing("keys");
+    } else if written.is_empty() && findings.is_clean() {
+        let hint = "keys = [\"RWQ..\"], or remove [trust] to run unsigned rules";
+        table.bad(table.place(), "keys in trust is empty", hint);
+    }
+    if written.len() > limits::TRUST_KEYS_MAX {
+        let found = format!("trust has {} keys; at most {}", written.len(), limits::TRUST_KEYS_MAX);
+        table.bad(table.place(), found, "remove keys that nobody signs with any more");
+    }
+    let mut all: Vec<Key> = Vec::new();
+    for at in written {
+        match Key::parse(at.value) {
+            Ok(key) if all.iter().any(|known| known.id == key.id) => {
+                table.bad(at.place, format!("key {} stands twice", key.id), "remove one of them");
+            }
+            Ok(key) => all.push(key),
+            Err(why) => {
+                let hint = "the second line of the .pub file that minisign -G writes";
+                table.bad(at.place, format!("this key does not do: a key {why}"), hint);
+            }
+        }
+    }
+    Keys::new(all)
 }
 
 /// Returns the socket of the daemon that runs with the configuration at `path`, as well as it can be

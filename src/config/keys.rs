@@ -97,7 +97,7 @@ pub const ROOT: Keys = &[
     must("rule", Later("rules"), "WASM rules"),
     must("test", Later("tests of rules"), "tests of rules"),
     must("api", Table(API), "where the daemon answers"),
-    must("trust", Later("signed rules and bundles"), "keys that sign rules and bundles"),
+    must("trust", Table(TRUST), "whose rules run here"),
 ];
 
 /// `[gateway]`
@@ -377,6 +377,13 @@ pub const API: Keys = &[
     must("listen", Later("HTTP on a TCP port"), "address of the HTTP interface"),
     must("login", Later("HTTP on a TCP port"), "who may use the HTTP interface"),
 ];
+
+/// `[trust]`
+pub const TRUST: Keys = &[must(
+    "keys",
+    Texts,
+    "minisign public keys: only what one of them has signed runs; \"KEY rules=A,B*\" narrows one",
+)];
 
 /// What a template says beside the keys of a device; it has no `via` and no `template`.
 pub const TEMPLATE: Keys = &[

@@ -34,6 +34,8 @@ pub struct Document<'a> {
     pub buffer: Option<Layer<'a>>,
     /// `[api]`
     pub api: Option<Layer<'a>>,
+    /// `[trust]`
+    pub trust: Option<Layer<'a>>,
     /// `[port.NAME]`
     pub ports: Vec<Named<'a>>,
     /// `[device.NAME]`
@@ -89,13 +91,14 @@ fn take<'a>(
         return;
     };
     match key {
-        "gateway" | "buffer" | "api" => {
+        "gateway" | "buffer" | "api" | "trust" => {
             if is_second(seen, (key, ""), place, findings) {
                 return;
             }
             *match key {
                 "gateway" => &mut document.gateway,
                 "buffer" => &mut document.buffer,
+                "trust" => &mut document.trust,
                 _ => &mut document.api,
             } = Some(layer);
         }

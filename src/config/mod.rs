@@ -80,6 +80,8 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     /// Where the daemon answers.
     pub api: crate::api::Settings,
+    /// Whose rules run.
+    pub trust: crate::rules::signature::Keys,
     /// Short hash of everything in force, eight hexadecimal digits; references to secrets are part
     /// of it, secrets are not.
     pub hash: Arc<str>,
@@ -159,6 +161,7 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
     let receivers = resolver.uplinks(&document);
     let store = store_settings(&document, &findings, seal_for_all(&receivers));
     let api = access::api(&document, &findings);
+    let trust = access::trust(&document, &findings);
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);
@@ -180,7 +183,7 @@ pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
         ..store
     };
     let uplinks = uplinks.collect();
-    Ok(Config { gateway, sources, deadbands, store, uplinks, api, hash, warnings, settings })
+    Ok(Config { gateway, sources, deadbands, store, uplinks, api, trust, hash, warnings, settings })
 }
 
 fn store_settings(

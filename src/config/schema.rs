@@ -115,7 +115,7 @@ fn named(inner: Value) -> Value {
 /// Returns every key there is with the name of its table, for the test of the annotated example.
 #[must_use]
 pub fn all_keys() -> Vec<(&'static str, &'static str)> {
-    let tables: [(&str, Keys); 15] = [
+    let tables: [(&str, Keys); 16] = [
         ("", ROOT),
         ("gateway", keys::GATEWAY),
         ("port", keys::PORT),
@@ -129,6 +129,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static str)> {
         ("coap client", keys::COAP_CLIENT),
         ("buffer", keys::BUFFER),
         ("api", keys::API),
+        ("trust", keys::TRUST),
         ("uplink", keys::UPLINK),
         ("auth and batch", keys::AUTH),
     ];

@@ -130,3 +130,9 @@ pub fn no_such_route(method: &str, path: &str) -> Notice {
 pub fn bad_request(what: impl Into<String>) -> Notice {
     Notice::error(&BAD_REQUEST, "the request", what).try_next("docs/api.md says what it takes")
 }
+
+/// A body is too large.
+#[must_use]
+pub fn body_too_large(bytes_max: usize) -> Notice {
+    bad_request(format!("has a body of more than {bytes_max} bytes, or broke off"))
+}

@@ -17,6 +17,7 @@ pub mod firsthour;
 pub mod gateway;
 pub mod modbus;
 pub mod plan;
+pub mod push;
 pub mod receive;
 pub mod serial;
 pub mod zigbee;
@@ -291,6 +292,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         firsthour::CODES,
         receive::CODES,
         api::CODES,
+        push::CODES,
     ]
     .into_iter()
     .flatten()

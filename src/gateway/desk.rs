@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::pulse::Roster;
+use super::rules::Rules;
 use super::uplinks::{Links, part};
-use crate::api::Desk;
+use crate::api::rules::{Done, Line, Order, Push, Rule};
 use crate::api::status::{Clock, Health, Source, Standing, Status, Store, Stream, Uplink};
+use crate::api::{Answer, Desk};
 use crate::clock::{self, Evidence};
 use crate::config::Config;
 use crate::events::{Condition, Events, Weight};
@@ -30,6 +32,7 @@ pub(super) struct Open {
     clock: Arc<dyn clock::Clock>,
     links: Links,
     roster: Roster,
+    rules: Rules,
     since: Instant,
 }
 
@@ -50,9 +53,10 @@ impl Clerk {
         clock: Arc<dyn clock::Clock>,
         links: &Links,
         roster: &Roster,
+        rules: Rules,
     ) -> Open {
         let (links, roster) = (links.clone(), roster.clone());
-        Open { clerk: self, store, clock, links, roster, since: Instant::now() }
+        Open { clerk: self, store, clock, links, roster, rules, since: Instant::now() }
     }
 }
 
@@ -93,6 +97,22 @@ impl Desk for Open {
             store: kept(&store, &clerk.path),
             sources: self.sources(),
         }
+    }
+
+    fn rules(&self) -> Answer<'_, Vec<Rule>> {
+        Box::pin(async { self.rules.all() })
+    }
+
+    fn push(&self, push: Push) -> Answer<'_, Done> {
+        Box::pin(self.rules.push(push))
+    }
+
+    fn order(&self, rule: String, order: Order) -> Answer<'_, Done> {
+        Box::pin(self.rules.order(rule, order))
+    }
+
+    fn rule_logs(&self, rule: String) -> Answer<'_, Vec<Line>> {
+        Box::pin(async move { self.rules.logs(&rule) })
     }
 }
 

@@ -7,8 +7,11 @@
 //! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
 //! them ending by itself ends the gateway, and systemd starts it again. What hangs shows in `pulse`.
 
+mod courier;
 mod desk;
 mod pulse;
+mod rules;
+mod site;
 mod sources;
 mod uplinks;
 
@@ -35,6 +38,7 @@ use crate::uplink::LinkState;
 use self::desk::Clerk;
 pub use self::pulse::Pulse;
 use self::pulse::Roster;
+use self::rules::Rules;
 pub use self::sources::{Sources, open_outlet, start_sources};
 use self::uplinks::{Uplinks, World};
 
@@ -67,6 +71,7 @@ impl Gateway {
         let clerk = Clerk::new(&config, &events);
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
+        let rules = Rules::open(&config, &clock, &events);
         let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
         let (store, thread) = Store::open_for(
             names,
@@ -84,7 +89,8 @@ impl Gateway {
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
-        let world = World { points: known, clock: time, events: events.clone() };
+        let events_too = events.clone();
+        let world = World { points: known, clock: time, events: events_too, rules: rules.clone() };
         let mut uplinks = Uplinks::new(roster.clone(), world);
         for (settings, place) in config.uplinks.into_iter().zip(0..) {
             uplinks.start(settings, store.share(place));
@@ -98,7 +104,7 @@ impl Gateway {
         }
         let outlet = Some(outlet);
         let (mut api, stop_api) = (JoinSet::new(), CancellationToken::new());
-        let clerk = Arc::new(clerk.open(store.clone(), now, uplinks.links(), &roster));
+        let clerk = Arc::new(clerk.open(store.clone(), now, uplinks.links(), &roster, rules));
         if let Some(server) = Server::open(&config.api, clerk, &events) {
             api.spawn(server.serve(stop_api.clone()));
         }

@@ -9,9 +9,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::courier::Courier;
 use super::pulse::{Beat, Roster};
+use super::rules::Rules;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::mqtt::{Layout, errands};
 use crate::reading::Points;
 use crate::store::Share;
 use crate::uplink::settings::Uplink as Settings;
@@ -22,6 +25,7 @@ pub(super) struct World {
     pub(super) points: Arc<Points>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) events: Events,
+    pub(super) rules: Rules,
 }
 
 /// The links of the uplinks that run, for whoever shows them; cheap to clone.
@@ -43,6 +47,8 @@ impl Links {
 pub(super) struct Uplinks {
     tasks: JoinSet<Arc<str>>,
     running: BTreeMap<Arc<str>, Running>,
+    /// Those who bring rules over them; each ends with its uplink.
+    couriers: JoinSet<()>,
     links: Links,
     roster: Roster,
     world: World,
@@ -59,6 +65,7 @@ impl Uplinks {
         Self {
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
+            couriers: JoinSet::new(),
             links: Links::default(),
             roster,
             world,
@@ -71,10 +78,21 @@ impl Uplinks {
         let (beat, stop) = (Arc::<Beat>::default(), CancellationToken::new());
         let part = part(&name);
         self.roster.add(&part, Arc::clone(&beat), Some(Duration::ZERO));
-        let World { points, clock, events } = &self.world;
+        let World { points, clock, events, rules } = &self.world;
         let (points, clock) = (Arc::clone(points), Arc::clone(clock));
-        let uplink = Uplink::new(settings, share, points, clock, events.of(&part));
+        let root = format!("fg/1/{}", settings.gateway);
+        let takes_rules = settings.broker.preset.topics == Layout::Own;
+        let mut uplink = Uplink::new(settings, share, points, clock, events.of(&part));
         self.links.lock().insert(Arc::clone(&name), uplink.link());
+        if let Some(door) =
+            rules.door.clone().filter(|door| takes_rules && door.asks_for_signatures())
+        {
+            let (carrier, broker) = errands(format!("{root}/want"));
+            let (site, events) = (Arc::clone(&rules.site), events.of(&part));
+            let courier = Courier { door, site, events, root, broker, link: uplink.link() };
+            uplink = uplink.carrying(carrier);
+            self.couriers.spawn(courier.run(stop.clone()));
+        }
         let (known, run) = (Arc::clone(&name), beat.around(uplink.run(stop.clone())));
         let task = self.tasks.spawn(async move {
             run.await;
@@ -129,6 +147,7 @@ impl Uplinks {
         let names: Vec<Arc<str>> = self.running.keys().cloned().collect();
         self.stop(&names, patience).await;
         self.tasks.shutdown().await;
+        self.couriers.shutdown().await;
     }
 
     /// Returns whether there is none.

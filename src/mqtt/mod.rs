@@ -11,6 +11,7 @@
 
 mod codec;
 mod dial;
+mod errand;
 mod error;
 mod fields;
 mod files;
@@ -32,6 +33,7 @@ mod tests;
 mod tls;
 
 pub use dial::connect;
+pub use errand::{Carrier, Errand, Sender as ErrandSender, errands};
 pub use error::{ConnectError, Rejection, SessionError, Step};
 pub use files::Files;
 pub use ids::PacketId;

@@ -9,8 +9,11 @@ mod cache;
 mod calls;
 pub mod cases;
 pub mod compile;
+pub mod door;
 pub mod engine;
 mod failure;
+pub mod fetch;
+pub mod folder;
 mod guest;
 mod inspect;
 pub mod instance;
@@ -19,8 +22,10 @@ mod log;
 pub mod manifest;
 pub mod program;
 pub mod settings;
+pub mod signature;
 #[cfg(test)]
 mod tests;
+pub mod want;
 pub mod wit;
 
 pub use engine::{Code, Engine};

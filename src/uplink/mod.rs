@@ -28,6 +28,7 @@
 //!
 //! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
+mod errands;
 mod lane;
 mod machine;
 mod outbox;
@@ -63,7 +64,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::events::{Events, broker as say};
 use crate::limits;
-use crate::mqtt::{self, Broker, ConnectError, Files, Session, Will};
+use crate::mqtt::{self, Broker, Carrier, ConnectError, Files, Session, Will};
 use crate::reading::Points;
 
 /// One receiver of batches, and all that is needed to serve it.
@@ -79,6 +80,7 @@ pub struct Uplink<O> {
     identity: watch::Sender<Identity>,
     topics: Topics,
     subject: String,
+    carrier: Option<Carrier>,
 }
 
 /// What an uplink says of its gateway and that may change while it runs.
@@ -131,10 +133,12 @@ struct Memory {
     /// Since when batches are overdue and the receiver says nothing.
     silent: Option<Instant>,
     plan: Option<Plan>,
+    /// What other rooms have to do at this broker.
+    carrier: Option<Carrier>,
 }
 
 impl Memory {
-    fn new(settings: &Settings, outbox: &impl Outbox) -> Self {
+    fn new(settings: &Settings, outbox: &impl Outbox, carrier: Option<Carrier>) -> Self {
         let meter = &settings.broker.meter;
         Self {
             machine: Machine::new(settings.ack == Ack::Receiver),
@@ -142,6 +146,7 @@ impl Memory {
             files: Files::of(&settings.broker),
             silent: None,
             plan: settings.data_plan.map(|plan| Plan::new(meter.clone(), plan, outbox.used())),
+            carrier,
         }
     }
 }
@@ -167,7 +172,24 @@ impl<O: Outbox> Uplink<O> {
         let config_hash = Arc::clone(&settings.config_hash);
         let labels = settings.labels.clone();
         let identity = watch::Sender::new(Identity { config_hash, labels });
-        Self { settings, outbox, points, clock, events, link, identity, topics, subject }
+        Self {
+            settings,
+            outbox,
+            points,
+            clock,
+            events,
+            link,
+            identity,
+            topics,
+            subject,
+            carrier: None,
+        }
+    }
+
+    /// Also does the errands of another room, over the same session.
+    #[must_use]
+    pub fn carrying(self, carrier: Carrier) -> Self {
+        Self { carrier: Some(carrier), ..self }
     }
 
     /// Returns a watch on the link, for whoever shows it.
@@ -189,8 +211,9 @@ impl<O: Outbox> Uplink<O> {
         self.run_on(&Network, stop).await;
     }
 
-    pub(crate) async fn run_on(self, network: &impl Dial, stop: CancellationToken) {
-        let mut memory = Memory::new(&self.settings, &self.outbox);
+    pub(crate) async fn run_on(mut self, network: &impl Dial, stop: CancellationToken) {
+        let carrier = self.carrier.take();
+        let mut memory = Memory::new(&self.settings, &self.outbox, carrier);
         self.serve(network, &stop, &mut memory).await;
         if let Some(plan) = &mut memory.plan {
             plan.note(&self.outbox);

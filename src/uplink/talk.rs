@@ -48,7 +48,7 @@ impl From<SessionError> for End {
 /// A connection being served.
 pub(super) struct Talk<'a, O> {
     uplink: &'a Uplink<O>,
-    session: Session,
+    pub(super) session: Session,
     memory: &'a mut Memory,
     pace: Pace,
     /// Of the store whose batches this connection sends.
@@ -151,6 +151,7 @@ impl<'a, O: Outbox> Talk<'a, O> {
                     store_lives = changed.is_ok();
                     todo.extend(self.news()?);
                 }
+                errand = self.memory.errand() => self.run_errand(errand).await?,
                 () = sleep_until(due) => {
                     self.look().await?;
                     todo.extend(self.news()?);
@@ -279,7 +280,10 @@ impl<'a, O: Outbox> Talk<'a, O> {
             Incoming::Received(message) if message.topic == self.uplink.topics.ack => {
                 self.receipt(&message.payload)
             }
-            Incoming::Received(_) => Vec::new(),
+            Incoming::Received(message) => {
+                self.memory.deliver(message);
+                Vec::new()
+            }
         }
     }
 
@@ -392,6 +396,10 @@ impl<'a, O: Outbox> Talk<'a, O> {
             self.send_status(payload, backlog_s).await?;
         }
         Ok(())
+    }
+
+    pub(super) fn subject(&self) -> &str {
+        &self.uplink.subject
     }
 
     fn machine(&self) -> &Machine {

@@ -1,0 +1,143 @@
+//! What the socket asks about rules and does to them, on behalf of the gateway.
+
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use super::site::{Vacant, open_door};
+use crate::api::rules::{Done, Line, Order, Push, Rule, Version};
+use crate::api::{Refusal, Why};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::events::{Events, Notice, push as say};
+use crate::rules::door::{Door, Pushed, Site, Stands};
+use crate::rules::folder::{Edition, Post};
+
+/// The gateway's rules as the socket sees them; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Rules {
+    /// `None` when the rules folder cannot be used.
+    pub(super) door: Option<Arc<Door>>,
+    pub(super) site: Arc<dyn Site>,
+}
+
+type Refused = Box<Notice>;
+
+impl Rules {
+    /// Opens the door over the folder beside the buffer.
+    pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, events: &Events) -> Self {
+        Self { door: open_door(config, clock, events), site: Arc::new(Vacant) }
+    }
+
+    /// Lists the tables with what runs at each.
+    pub(super) fn all(&self) -> Result<Vec<Rule>, Refusal> {
+        let ledger = self.door()?.ledger();
+        let one = |rule: String| {
+            let Post { live, trial, good, enabled, .. } =
+                ledger.posts.get(&rule).cloned().unwrap_or_default();
+            let running = self.site.report(&rule);
+            let [live, trial, good] = [live, trial, good].map(|of| of.as_ref().map(version));
+            Rule { rule, enabled, live, trial, good, running }
+        };
+        Ok(self.site.posts().into_iter().map(one).collect())
+    }
+
+    /// Takes a file in.
+    pub(super) async fn push(&self, push: Push) -> Result<Done, Refusal> {
+        let (door, site) = (self.door()?, Arc::clone(&self.site));
+        let taken = blocking(move || {
+            let pushed = Pushed {
+                subject: "rule file",
+                file: &push.file,
+                signature: push.signature.as_deref(),
+                to: push.to.as_deref(),
+                is_configured: false,
+            };
+            door.take_in(pushed, &*site)
+        });
+        let taken = told(taken.await)?;
+        tracing::info!("rule {}: {} {}", taken.post, taken.edition.name, taken.edition.version);
+        Ok(Done {
+            rule: taken.post,
+            version: Some(version(&taken.edition)),
+            stands: word(taken.stands).to_owned(),
+        })
+    }
+
+    /// Does something to a rule.
+    pub(super) async fn order(&self, rule: String, order: Order) -> Result<Done, Refusal> {
+        let (door, site) = (self.door()?, Arc::clone(&self.site));
+        let named = rule.clone();
+        let done = blocking(move || match order {
+            Order::Enable => door.enable(&named, true, &*site),
+            Order::Disable => door.enable(&named, false, &*site),
+            Order::Promote => door.promote(&named, &*site).map(drop),
+            Order::RollBack => door.roll_back(&named, &*site).map(drop),
+        });
+        told(done.await)?;
+        let known = self.door()?.ledger().posts.get(&rule).cloned().unwrap_or_default();
+        let stands = if known.enabled { Stands::Live } else { Stands::Off };
+        let version = known.live.as_ref().map(version);
+        Ok(Done { rule, version, stands: word(stands).to_owned() })
+    }
+
+    /// Returns what a rule wrote to its log.
+    pub(super) fn logs(&self, rule: &str) -> Result<Vec<Line>, Refusal> {
+        let line = |(at_ms, level, text): (i64, &'static str, String)| Line {
+            at_ms,
+            level: level.to_owned(),
+            text,
+        };
+        match self.site.log(rule) {
+            Some(lines) => Ok(lines.into_iter().map(line).collect()),
+            None => {
+                let notice = say::nothing_there(&format!("rule {rule}"), "is not configured");
+                Err(Refusal::new(Why::Unknown, notice))
+            }
+        }
+    }
+
+    fn door(&self) -> Result<Arc<Door>, Refusal> {
+        let unusable = || Refusal::new(Why::Unable, say::no_door());
+        self.door.clone().ok_or_else(unusable)
+    }
+}
+
+/// Says in the log, too, what was refused: whoever looks after the gateway is not always the one who
+/// pushes.
+fn told<T>(done: Result<T, Refused>) -> Result<T, Refusal> {
+    done.map_err(|notice| {
+        tracing::warn!("{notice}");
+        let why = match notice.code.id {
+            id if id == say::NOTHING_THERE.id || id == say::NO_POST.id => Why::Unknown,
+            id if id == say::OLDER.id => Why::Conflict,
+            id if id == say::FOLDER.id || id == say::NOT_NOW.id => Why::Unable,
+            _ => Why::Refused,
+        };
+        Refusal { why, notice }
+    })
+}
+
+fn version(edition: &Edition) -> Version {
+    let Edition { name, version, digest } = edition;
+    Version { name: name.clone(), version: version.to_string(), digest: digest.clone() }
+}
+
+fn word(stands: Stands) -> &'static str {
+    match stands {
+        Stands::Live => "live",
+        Stands::Trial => "trial",
+        Stands::Off => "off",
+    }
+}
+
+/// Runs what waits for the compiler and the disk on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        // It panicked, which the panic hook has told.
+        Err(_) => Err(Box::new(say::not_taken("rule", "fieldgate failed inside while at it"))),
+    }
+}

@@ -1,0 +1,535 @@
+//! The one door through which rules come in, whichever way they came: as a file in the configuration,
+//! over the socket, or over MQTT.
+//!
+//! In this order, each step only after the one before: size, signature (when `[trust]` has keys),
+//! whom and when it is for, the manifest and the contract, whether that is what was signed, its place
+//! among the `[rule.NAME]` tables, the table's parameters and tests, and whether the version goes back.
+//! Then the file is kept, the ledger names it, and only then it runs: a power cut before the ledger
+//! leaves the old rule, one after it starts the new one. Whatever refuses leaves all as it was.
+//!
+//! What the door does not know is how a rule runs: that is its [`Site`].
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use semver::Version;
+
+use super::folder::{Edition, Folder, Ledger, Post, digest};
+use super::signature::{Claim, Here, Keys, Kind, Signed};
+use crate::clock::Clock;
+use crate::events::{Notice, push as say};
+use crate::limits;
+
+/// Where rules run, as the door sees it. Two implementations: the gateway's board, and the tests.
+pub trait Site: Send + Sync {
+    /// Returns the names of the `[rule.NAME]` tables.
+    fn posts(&self) -> Vec<String>;
+
+    /// Examines a file as the contract asks, without running it on the river.
+    ///
+    /// # Errors
+    /// What is wrong with it, a sentence.
+    fn examine(&self, file: &[u8]) -> Result<Examined, String>;
+
+    /// Looks whether a file that was examined fits a table: its parameters, its tests.
+    ///
+    /// # Errors
+    /// What does not fit, a sentence.
+    fn fits(&self, post: &str, file: &[u8]) -> Result<(), String>;
+
+    /// Makes exactly this run at a post, between two batches. What runs already goes on untouched.
+    ///
+    /// # Errors
+    /// Why it cannot, a sentence; then what ran before runs.
+    fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String>;
+
+    /// Whether a version can run in shadow beside the live one.
+    fn has_trials(&self) -> bool;
+
+    /// Says how a rule does, as JSON with keys that are only ever added; `None` while nothing runs.
+    fn report(&self, post: &str) -> Option<serde_json::Value>;
+
+    /// Returns the last lines of a rule's log: milliseconds, level, text. `None` for a post that is
+    /// not there.
+    fn log(&self, post: &str) -> Option<Vec<(i64, &'static str, String)>>;
+}
+
+/// What is to run at a post.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// Its output counts; `None` when the rule is switched off.
+    pub live: Option<(&'a Edition, &'a [u8])>,
+    /// Its output is only compared.
+    pub trial: Option<(&'a Edition, &'a [u8])>,
+}
+
+/// What a file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The rule's own name.
+    pub name: String,
+    /// Its own version.
+    pub version: Version,
+    /// What it asks for.
+    pub capabilities: Vec<String>,
+}
+
+/// A file on its way in.
+#[derive(Debug, Clone, Copy)]
+pub struct Pushed<'a> {
+    /// What it is called, for messages: `rule file smooth.wasm`.
+    pub subject: &'a str,
+    /// The file.
+    pub file: &'a [u8],
+    /// The signature that came with it.
+    pub signature: Option<&'a str>,
+    /// The `[rule.NAME]` table that it is for.
+    pub to: Option<&'a str>,
+    /// Whether it came as the table's configured file.
+    pub is_configured: bool,
+}
+
+/// A file that is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The `[rule.NAME]` table.
+    pub post: String,
+    /// What it is.
+    pub edition: Edition,
+    /// What it does there.
+    pub stands: Stands,
+}
+
+/// What a version does at its post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// It runs, and its output counts.
+    Live,
+    /// It runs in shadow.
+    Trial,
+    /// It is kept, and its post is switched off.
+    Off,
+}
+
+/// Who this gateway is, and whom it trusts.
+pub struct Settings {
+    /// The gateway's name.
+    pub gateway: Arc<str>,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// `[trust] keys`.
+    pub keys: Keys,
+}
+
+/// The door; shared by all ways.
+pub struct Door {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    /// Held while a file comes in, which may take a compiler's time.
+    folder: Mutex<Folder>,
+    /// As the ledger was after the last change, for those who only look.
+    shown: Mutex<Ledger>,
+}
+
+type Refused = Box<Notice>;
+
+impl Door {
+    /// Sets the door up over its folder.
+    #[must_use]
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>, folder: Folder) -> Self {
+        let shown = Mutex::new(folder.ledger().clone());
+        Self { settings, clock, folder: Mutex::new(folder), shown }
+    }
+
+    /// Returns what the ledger says, without waiting for anything.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether signatures are asked for.
+    #[must_use]
+    pub fn asks_for_signatures(&self) -> bool {
+        !self.settings.keys.is_empty()
+    }
+
+    /// Takes a file in, or says why not. Waits for the compiler and the disk.
+    ///
+    /// # Errors
+    /// Why it stays outside; then nothing has changed.
+    pub fn take_in(&self, pushed: Pushed<'_>, site: &dyn Site) -> Result<Taken, Refused> {
+        let mut folder = self.folder();
+        let subject = pushed.subject;
+        let (signed, examined) = self.look_at(&pushed, site)?;
+        let post = find_post(&pushed, &examined.name, folder.ledger(), site)?;
+        site.fits(&post, pushed.file).map_err(|why| Box::new(say::not_taken(subject, &why)))?;
+        let Examined { name, version, .. } = examined;
+        let edition = Edition { name, version, digest: digest(pushed.file) };
+        if let Some(signed) = &signed {
+            ratchet(subject, signed, &edition, folder.ledger())?;
+        }
+        folder.keep(&edition, pushed.file, pushed.signature)?;
+        let before = folder.ledger().posts.get(&post).cloned().unwrap_or_default();
+        let (after, stands) = succeed(&before, &edition, &pushed, site.has_trials());
+        let change = |ledger: &mut Ledger| {
+            ledger.posts.insert(post.clone(), after.clone());
+            if let Some(signed) = &signed {
+                let key = format!("{}/{}", signed.key, edition.name);
+                ledger.highest.insert(key, edition.clone());
+            }
+        };
+        self.settle(&mut folder, change, |folder| arrange(folder, &post, site))
+            .map_err(|why| why.named(subject))?;
+        Ok(Taken { post, edition, stands })
+    }
+
+    /// Says what is to run at a post when the gateway starts or its configuration is read again. A
+    /// configured file that is not the one looked at last comes in like any other; if it is refused,
+    /// or has not changed, what was live goes on, or the last good one when that is damaged. What
+    /// was wrong is told in the second part.
+    pub fn begin(
+        &self,
+        post: &str,
+        configured: Option<Pushed<'_>>,
+        site: &dyn Site,
+    ) -> (Option<Taken>, Vec<Refused>) {
+        let mut trouble = Vec::new();
+        let known = self.ledger().posts.get(post).cloned().unwrap_or_default();
+        if let Some(file) = configured {
+            let is_new = known.file.as_deref() != Some(digest(file.file).as_str());
+            if is_new || known.live.is_none() {
+                match self.take_in(Pushed { to: Some(post), is_configured: true, ..file }, site) {
+                    Ok(taken) => return (Some(taken), trouble),
+                    Err(why) => trouble.push(why),
+                }
+            }
+        }
+        (self.resume(post, site, &mut trouble), trouble)
+    }
+
+    /// Starts what the ledger names; falls back to the last good version.
+    fn resume(&self, post: &str, site: &dyn Site, trouble: &mut Vec<Refused>) -> Option<Taken> {
+        let mut folder = self.folder();
+        let known = folder.ledger().posts.get(post)?.clone();
+        let subject = format!("rule {post}");
+        for (edition, is_live) in [(&known.live, true), (&known.good, false)] {
+            let Some(edition) = edition else { continue };
+            let mut next = known.clone();
+            if !is_live {
+                next.live = Some(edition.clone());
+                (next.good, next.trial) = (None, None);
+            }
+            let signed = self.still_trusted(&folder, edition, &subject);
+            let change = |ledger: &mut Ledger| drop(ledger.posts.insert(post.to_owned(), next));
+            let started = signed.and_then(|()| {
+                self.settle(&mut folder, change, |folder| arrange(folder, post, site))
+                    .map_err(|why| why.named(&subject))
+            });
+            match started {
+                Ok(()) => {
+                    let stands = if known.enabled { Stands::Live } else { Stands::Off };
+                    return Some(Taken { post: post.to_owned(), edition: edition.clone(), stands });
+                }
+                Err(why) => trouble.push(why),
+            }
+        }
+        None
+    }
+
+    /// Looks at a kept file as if it came today, but for its time and its version: those bound the
+    /// taking in. A key that was taken out of `[trust]` takes its rules with it.
+    fn still_trusted(
+        &self,
+        folder: &Folder,
+        edition: &Edition,
+        subject: &str,
+    ) -> Result<(), Refused> {
+        let damaged = || Box::new(say::version_damaged(subject, &edition.version.to_string()));
+        let held = folder.read(edition).ok_or_else(damaged)?;
+        if self.settings.keys.is_empty() {
+            return Ok(());
+        }
+        self.settings.keys.verify(subject, &held.file, held.signature.as_deref()).map(drop)
+    }
+
+    /// Switches a rule on or off.
+    ///
+    /// # Errors
+    /// When there is no such rule, or it cannot run.
+    pub fn enable(&self, post: &str, enabled: bool, site: &dyn Site) -> Result<(), Refused> {
+        self.change_post(post, site, |known| {
+            known.enabled = enabled;
+            Ok(())
+        })
+    }
+
+    /// Makes the version on trial the live one.
+    ///
+    /// # Errors
+    /// When none is on trial, or it cannot run.
+    pub fn promote(&self, post: &str, site: &dyn Site) -> Result<Edition, Refused> {
+        self.change_post(post, site, |known| {
+            let trial = known.trial.take().ok_or("has no version on trial")?;
+            known.good = known.live.replace(trial.clone());
+            Ok(trial)
+        })
+    }
+
+    /// Ends a trial; without one, goes back to the last good version.
+    ///
+    /// # Errors
+    /// When there is neither, or the last good one cannot run.
+    pub fn roll_back(&self, post: &str, site: &dyn Site) -> Result<Edition, Refused> {
+        self.change_post(post, site, |known| {
+            if known.trial.take().is_none() {
+                known.live = Some(known.good.take().ok_or("has no earlier version to go back to")?);
+            }
+            known.live.clone().ok_or("runs no version")
+        })
+    }
+
+    fn change_post<T>(
+        &self,
+        post: &str,
+        site: &dyn Site,
+        change: impl FnOnce(&mut Post) -> Result<T, &'static str>,
+    ) -> Result<T, Refused> {
+        let mut folder = self.folder();
+        let subject = format!("rule {post}");
+        if !site.posts().iter().any(|known| known == post) {
+            return Err(Box::new(say::nothing_there(&subject, "is not configured")));
+        }
+        let mut next = folder.ledger().posts.get(post).cloned().unwrap_or_default();
+        let said = change(&mut next).map_err(|why| Box::new(say::nothing_there(&subject, why)))?;
+        let change = |ledger: &mut Ledger| drop(ledger.posts.insert(post.to_owned(), next));
+        self.settle(&mut folder, change, |folder| arrange(folder, post, site))
+            .map_err(|why| why.named(&subject))?;
+        Ok(said)
+    }
+
+    /// Notes the serial number of a desired state.
+    ///
+    /// # Errors
+    /// When it is not above the last one of that key, or the disk refuses.
+    pub fn note_want(&self, subject: &str, signed: &Signed) -> Result<(), Refused> {
+        let mut folder = self.folder();
+        let serial = signed.claim.serial();
+        let had = folder.ledger().wants.get(&signed.key).copied().unwrap_or(0);
+        if serial < had && !signed.claim.allow_downgrade {
+            return Err(Box::new(say::older_want(subject, serial, had)));
+        }
+        folder.change(|ledger| {
+            ledger.wants.insert(signed.key.clone(), serial);
+        })?;
+        self.show(&folder);
+        Ok(())
+    }
+
+    /// Looks whether a desired state is a trusted key's, for this gateway, now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn trusts_want(
+        &self,
+        subject: &str,
+        bytes: &[u8],
+        signature: &str,
+    ) -> Result<Signed, Refused> {
+        let signed = self.settings.keys.verify(subject, bytes, Some(signature))?;
+        let Claim { kind, name, .. } = &signed.claim;
+        let gateway = &*self.settings.gateway;
+        if *kind != Kind::Want || (name != "*" && name != gateway) {
+            let what = if *kind == Kind::Want { "gateway" } else { "rule" };
+            return Err(Box::new(say::other_gateway(subject, &format!("{what} {name}"), gateway)));
+        }
+        signed.is_for(subject, &self.here())?;
+        Ok(signed)
+    }
+
+    /// Whether a version's file is kept, so that it need not be sent.
+    #[must_use]
+    pub fn read(&self, edition: &Edition) -> Option<Vec<u8>> {
+        self.folder().read(edition).map(|held| held.file)
+    }
+
+    fn look_at(
+        &self,
+        pushed: &Pushed<'_>,
+        site: &dyn Site,
+    ) -> Result<(Option<Signed>, Examined), Refused> {
+        let Pushed { subject, file, signature, .. } = *pushed;
+        if file.len() > limits::RULE_FILE_BYTES_MAX {
+            return Err(Box::new(say::too_large(subject, file.len(), limits::RULE_FILE_BYTES_MAX)));
+        }
+        let mut signed = None;
+        if self.asks_for_signatures() {
+            let found = self.settings.keys.verify(subject, file, signature)?;
+            if found.claim.kind != Kind::Rule {
+                let what = found.claim.to_string();
+                return Err(Box::new(say::other_rule(subject, &what, "a rule")));
+            }
+            found.is_for(subject, &self.here())?;
+            signed = Some(found);
+        }
+        let examined = site.examine(file).map_err(|why| Box::new(say::not_taken(subject, &why)))?;
+        if let Some(signed) = &signed {
+            agrees(subject, &signed.claim, &examined)?;
+        }
+        Ok((signed, examined))
+    }
+
+    fn here(&self) -> Here<'_> {
+        let Settings { gateway, groups, .. } = &self.settings;
+        let now = self.clock.plausible().then(|| self.clock.now());
+        Here { gateway, groups, now }
+    }
+
+    /// Changes the ledger and then what runs; when that fails, changes the ledger back and lets run
+    /// what ran.
+    fn settle(
+        &self,
+        folder: &mut Folder,
+        change: impl FnOnce(&mut Ledger),
+        arrange: impl Fn(&Folder) -> Result<(), String>,
+    ) -> Result<(), Unsettled> {
+        let before = folder.ledger().clone();
+        folder.change(change).map_err(Unsettled::Disk)?;
+        let arranged = arrange(folder);
+        if let Err(why) = arranged {
+            let back = folder.change(|ledger| *ledger = before);
+            self.show(folder);
+            return Err(match back {
+                Ok(()) => Unsettled::Site(why),
+                Err(notice) => Unsettled::Disk(notice),
+            });
+        }
+        self.show(folder);
+        Ok(())
+    }
+
+    fn show(&self, folder: &Folder) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        folder.ledger().clone_into(&mut shown);
+    }
+
+    fn folder(&self) -> MutexGuard<'_, Folder> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a change did not come about.
+enum Unsettled {
+    Disk(Refused),
+    Site(String),
+}
+
+impl Unsettled {
+    fn named(self, subject: &str) -> Refused {
+        match self {
+            Self::Disk(notice) => notice,
+            Self::Site(why) => Box::new(say::not_taken(subject, &why)),
+        }
+    }
+}
+
+/// Makes the site run what the ledger says of a post.
+fn arrange(folder: &Folder, post: &str, site: &dyn Site) -> Result<(), String> {
+    let known = folder.ledger().posts.get(post).cloned().unwrap_or_default();
+    let read = |edition: &Option<Edition>| match edition {
+        Some(edition) if known.enabled => {
+            let held = folder.read(edition);
+            let held = held.ok_or_else(|| format!("its version {} is damaged", edition.version));
+            held.map(|held| Some((edition.clone(), held.file)))
+        }
+        _ => Ok(None),
+    };
+    let (live, trial) = (read(&known.live)?, read(&known.trial)?);
+    let running = Running {
+        live: live.as_ref().map(|(edition, file)| (edition, file.as_slice())),
+        trial: trial.as_ref().map(|(edition, file)| (edition, file.as_slice())),
+    };
+    site.arrange(post, running)
+}
+
+/// Looks whether the file is what its signer says it is.
+fn agrees(subject: &str, claim: &Claim, examined: &Examined) -> Result<(), Refused> {
+    let Examined { name, version, capabilities } = examined;
+    if (&claim.name, &claim.version) != (name, version) {
+        let signed = format!("{} {}", claim.name, claim.version);
+        let notice = say::other_rule(subject, &signed, &format!("{name} {version}"));
+        return Err(Box::new(notice));
+    }
+    let Some(allowed) = &claim.capabilities else { return Ok(()) };
+    let more: Vec<_> =
+        capabilities.iter().filter(|asked| !allowed.contains(asked)).cloned().collect();
+    if more.is_empty() { Ok(()) } else { Err(Box::new(say::asks_for_more(subject, &more))) }
+}
+
+/// Lets no version go back that its key has passed.
+fn ratchet(
+    subject: &str,
+    signed: &Signed,
+    edition: &Edition,
+    ledger: &Ledger,
+) -> Result<(), Refused> {
+    let had = ledger.highest.get(&format!("{}/{}", signed.key, edition.name));
+    let Some(had) = had.filter(|_| !signed.claim.allow_downgrade) else { return Ok(()) };
+    let (version, before) = (edition.version.to_string(), had.version.to_string());
+    if edition.version < had.version {
+        return Err(Box::new(say::older(subject, &version, &before)));
+    }
+    if edition.version == had.version && edition.digest != had.digest {
+        return Err(Box::new(say::same_version(subject, &version)));
+    }
+    Ok(())
+}
+
+/// Finds the table that a file is for.
+fn find_post(
+    pushed: &Pushed<'_>,
+    name: &str,
+    ledger: &Ledger,
+    site: &dyn Site,
+) -> Result<String, Refused> {
+    let posts = site.posts();
+    let wanted = pushed.to.unwrap_or(name);
+    if posts.iter().any(|post| post == wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let runs = |post: &&String| {
+        let live = ledger.posts.get(*post).and_then(|known| known.live.as_ref());
+        pushed.to.is_none() && live.is_some_and(|live| live.name == name)
+    };
+    let running: Vec<_> = posts.iter().filter(runs).cloned().collect();
+    match running.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Box::new(say::no_post(pushed.subject, wanted, &posts))),
+        several => Err(Box::new(say::several_posts(pushed.subject, name, several))),
+    }
+}
+
+/// Says what a post runs after a version came in.
+fn succeed(before: &Post, edition: &Edition, pushed: &Pushed<'_>, trials: bool) -> (Post, Stands) {
+    let mut after = before.clone();
+    if pushed.is_configured {
+        after.file = Some(edition.digest.clone());
+    }
+    let is_live = after.live.as_ref() == Some(edition);
+    let begins_live = !trials || after.live.is_none() || !after.enabled;
+    if is_live {
+        after.trial = None;
+    } else if begins_live {
+        after.good = after.live.replace(edition.clone()).or(after.good);
+        after.trial = None;
+    } else {
+        after.trial = Some(edition.clone());
+    }
+    let stands = match (after.enabled, is_live || begins_live) {
+        (false, _) => Stands::Off,
+        (true, true) => Stands::Live,
+        (true, false) => Stands::Trial,
+    };
+    (after, stands)
+}
