@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::rules::blocking;
+use super::orders::blocking;
 use crate::events::{Events, Notice, push as say};
 use crate::limits;
 use crate::mqtt::{Errand, ErrandSender, Message};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::orders::Orders;
 use super::pulse::Roster;
-use super::rules::Rules;
 use super::uplinks::{Links, part};
 use crate::api::rules::{Done, Line, Order, Push, Rule};
 use crate::api::status::{Clock, Health, Source, Standing, Status, Store, Stream, Uplink};
@@ -32,7 +32,7 @@ pub(super) struct Open {
     clock: Arc<dyn clock::Clock>,
     links: Links,
     roster: Roster,
-    rules: Rules,
+    rules: Orders,
     since: Instant,
 }
 
@@ -53,7 +53,7 @@ impl Clerk {
         clock: Arc<dyn clock::Clock>,
         links: &Links,
         roster: &Roster,
-        rules: Rules,
+        rules: Orders,
     ) -> Open {
         let (links, roster) = (links.clone(), roster.clone());
         Open { clerk: self, store, clock, links, roster, rules, since: Instant::now() }

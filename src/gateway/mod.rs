@@ -9,8 +9,8 @@
 
 mod courier;
 mod desk;
+mod orders;
 mod pulse;
-mod rules;
 mod site;
 mod sources;
 mod uplinks;
@@ -36,9 +36,9 @@ use crate::store::{Health, Store, StoreThread};
 use crate::uplink::LinkState;
 
 use self::desk::Clerk;
+use self::orders::Orders;
 pub use self::pulse::Pulse;
 use self::pulse::Roster;
-use self::rules::Rules;
 pub use self::sources::{Sources, open_outlet, start_sources};
 use self::uplinks::{Uplinks, World};
 
@@ -71,7 +71,7 @@ impl Gateway {
         let clerk = Clerk::new(&config, &events);
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
-        let rules = Rules::open(&config, &clock, &events);
+        let rules = Orders::open(&config, &clock, &events);
         let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
         let (store, thread) = Store::open_for(
             names,

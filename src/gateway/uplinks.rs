@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::Courier;
+use super::orders::Orders;
 use super::pulse::{Beat, Roster};
-use super::rules::Rules;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::mqtt::{Layout, errands};
@@ -25,7 +25,7 @@ pub(super) struct World {
     pub(super) points: Arc<Points>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) events: Events,
-    pub(super) rules: Rules,
+    pub(super) rules: Orders,
 }
 
 /// The links of the uplinks that run, for whoever shows them; cheap to clone.

@@ -15,7 +15,7 @@ use crate::rules::folder::{Edition, Post};
 
 /// The gateway's rules as the socket sees them; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Rules {
+pub(super) struct Orders {
     /// `None` when the rules folder cannot be used.
     pub(super) door: Option<Arc<Door>>,
     pub(super) site: Arc<dyn Site>,
@@ -23,7 +23,7 @@ pub(super) struct Rules {
 
 type Refused = Box<Notice>;
 
-impl Rules {
+impl Orders {
     /// Opens the door over the folder beside the buffer.
     pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, events: &Events) -> Self {
         Self { door: open_door(config, clock, events), site: Arc::new(Vacant) }
