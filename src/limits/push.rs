@@ -37,9 +37,6 @@ pub const CHUNK_BYTES_MAX: usize = 120 * 1024;
 /// Bytes of an HTTPS address.
 pub const FETCH_URL_BYTES_MAX: usize = 2048;
 
-/// Bytes of a rule's file: a Rust rule has 30 kB, one in JavaScript with its engine 1.7 MB.
-pub const RULE_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// `[rule.NAME]` tables; each is an instance of up to 1.5 MiB.
 pub const RULES_MAX: usize = 128;
 
