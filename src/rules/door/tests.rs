@@ -11,10 +11,16 @@ use crate::rules::signature::Key;
 /// 2026-11-22T10:00:00Z.
 const NOW: UnixMillis = UnixMillis(1_795_341_600_000);
 
+/// A post, and the texts of what is live and on trial there.
+type Told = (String, Option<String>, Option<String>);
+
+/// What is pushed: name of the case, file, signature, place, code, words.
+type Case<'a> = (&'a str, &'a str, Option<String>, Option<&'a str>, &'a str, &'a str);
+
 /// Files are `NAME VERSION CAPABILITIES` in words. One that says `traps` does not start.
 #[derive(Default)]
 pub(crate) struct Words {
-    running: Mutex<Vec<(String, Option<String>, Option<String>)>>,
+    running: Mutex<Vec<Told>>,
     has_trials: bool,
 }
 
@@ -189,7 +195,7 @@ fn what_is_refused_at_the_door_leaves_everything_as_it_was() {
     let good = |file: &str, comment: &str| world.signature(file, comment);
     let large = format!("agg 3.0.0 {}", "x".repeat(limits::RULE_FILE_BYTES_MAX));
     #[rustfmt::skip]
-    let cases: Vec<(&str, &str, Option<String>, Option<&str>, &str, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("unsigned", "agg 3.0.0", None, None, "W60", "not signed"),
         ("swapped", "agg 3.0.0", Some(good("agg 3.1.0", "fieldgate rule agg 3.1.0")), Some("smooth"), "W62", "was changed"),
         ("too large", &large, None, Some("smooth"), "W67", "at most"),
