@@ -3,6 +3,8 @@
 
 use minisign::{KeyPair, sign};
 
+use semver::Version;
+
 use super::*;
 use crate::clock::Manual;
 use crate::reading::UnixMillis;
