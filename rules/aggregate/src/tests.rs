@@ -1,7 +1,7 @@
 //! Windows of every kind, against what they should come to.
 
 use super::*;
-use fieldgate_rule::testing::{BEGIN, Bed, Plan, holds, plans, recordings};
+use fieldgate_rule::testing::{BEGIN, Bed, Plan, documented, holds, plans, recordings};
 
 const TEN: &str = "m/p = 1@0s 3@4s 2@9s 10@10s 20@19s 7@25s";
 
@@ -96,6 +96,11 @@ fn windows_that_cannot_be_are_refused() {
     let odd = said(bed.clone().with("every", Duration::from_secs(3)));
     assert_eq!(odd, "window must be 1 to 120 times every, without remainder");
     assert!(said(bed.with("emit", [].as_slice() as &[&str])).contains("emit is empty"));
+}
+
+#[test]
+fn its_page_tells_of_every_parameter() {
+    documented::<Aggregate>(include_str!("../../../docs/rules/aggregate.md"));
 }
 
 proptest::proptest! {

@@ -91,7 +91,7 @@ impl CounterRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, documented, holds, plans, recordings};
 
     #[test]
     fn a_counter_rolls_over_at_its_width() {
@@ -122,6 +122,11 @@ mod tests {
     fn after_a_long_silence_it_begins_anew() {
         let bed = Bed::new("m/n = 1@0s 2@10m 4@601s");
         assert_eq!(bed.lines::<CounterRate>(), ["m/n.rate = 2@10m1s"]);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<CounterRate>(include_str!("../../../docs/rules/counter-rate.md"));
     }
 
     proptest::proptest! {

@@ -55,7 +55,7 @@ impl Rule for Deadband {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, documented, holds, plans, recordings};
 
     #[test]
     fn only_what_moved_by_more_than_the_band_is_sent() {
@@ -83,6 +83,11 @@ mod tests {
     fn a_late_reading_goes_on_as_it_is() {
         let bed = Bed::new("m/p = 1@0s 1@1m 1@10s");
         assert_eq!(bed.lines::<Deadband>(), ["m/p = 1@0s", "m/p = 1:late@10s"]);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<Deadband>(include_str!("../../../docs/rules/deadband.md"));
     }
 
     proptest::proptest! {

@@ -1,7 +1,7 @@
 //! When a derived point is sent, and of what.
 
 use super::*;
-use fieldgate_rule::testing::{Bed, Plan, holds, plans, recordings};
+use fieldgate_rule::testing::{Bed, Plan, documented, holds, plans, recordings};
 
 fn power(feed: &str) -> Bed {
     Bed::new(feed).with("expr", "[m/u] * [m/i]").with("point", "p").with("unit", "W")
@@ -38,6 +38,11 @@ fn a_name_that_two_devices_have_is_refused() {
     let bed = Bed::new("m/a = 1@0s\nn/a = 0@0s").with("expr", "a + 1").with("point", "q");
     let said = bed.run_as::<Derived>(&plan).unwrap_err();
     assert_eq!(said.message, "both m/a and n/a are called a; write [device/point]");
+}
+
+#[test]
+fn its_page_tells_of_every_parameter() {
+    documented::<Derived>(include_str!("../../../docs/rules/derived.md"));
 }
 
 proptest::proptest! {

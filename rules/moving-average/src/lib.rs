@@ -90,7 +90,7 @@ impl MovingAverage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, documented, holds, plans, recordings};
 
     #[test]
     fn the_mean_is_of_the_readings_in_the_window() {
@@ -118,6 +118,11 @@ mod tests {
         let run = Bed::of("m", "p", readings).run::<MovingAverage>();
         assert_eq!(run.emitted.len(), 5_000);
         assert!(run.state[0].1.len() <= 16 * READINGS_MAX + 8);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<MovingAverage>(include_str!("../../../docs/rules/moving-average.md"));
     }
 
     proptest::proptest! {

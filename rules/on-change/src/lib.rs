@@ -35,7 +35,7 @@ impl Rule for OnChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, documented, holds, plans, recordings};
 
     #[test]
     fn every_change_is_sent_and_nothing_between() {
@@ -55,6 +55,11 @@ mod tests {
     fn a_quality_that_changes_is_a_change() {
         let bed = Bed::new("d/p = 1@0s 1:bad@1s 1:bad@2s 1@3s");
         assert_eq!(bed.lines::<OnChange>(), ["d/p = 1@0s", "d/p = 1:bad@1s", "d/p = 1@3s"]);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<OnChange>(include_str!("../../../docs/rules/on-change.md"));
     }
 
     proptest::proptest! {

@@ -62,7 +62,7 @@ fn unit_per(unit: &str, per: Duration) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, documented, holds, plans, recordings};
 
     #[test]
     fn a_rate_is_per_the_time_that_was_asked_for() {
@@ -87,6 +87,11 @@ mod tests {
     fn a_longer_base_leaves_noise_out() {
         let bed = Bed::new("m/p = 0@0s 9@1s 0@2s 10@10s").with("over", Duration::from_secs(10));
         assert_eq!(bed.lines::<RateOfChange>(), ["m/p.rate = 1@10s"]);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<RateOfChange>(include_str!("../../../docs/rules/rate-of-change.md"));
     }
 
     proptest::proptest! {

@@ -203,6 +203,20 @@ impl Bed {
     }
 }
 
+/// Checks that a page of documentation has a row for each parameter of the rule.
+///
+/// # Panics
+/// With the name of the first that is missing.
+pub fn documented<R: Exported>(page: &str) {
+    let (_, rest) = R::MANIFEST.split_once("\"parameters\":[").expect("a manifest has parameters");
+    let (parameters, _) = rest.split_once("],\"outputs\":").expect("and outputs");
+    for parameter in parameters.split("{\"name\":\"").skip(1) {
+        let name = parameter.split('"').next().unwrap_or_default();
+        let row = |line: &str| line.starts_with("| ") && line.contains(&format!("`{name}`"));
+        assert!(page.lines().any(row), "the page has no row for {name}");
+    }
+}
+
 /// A rule that is running.
 struct Bench<R: Exported> {
     guest: R::Guest,

@@ -141,7 +141,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, documented, holds, plans, recordings};
 
     #[test]
     fn a_number_is_scaled_rounded_and_renamed() {
@@ -170,6 +170,11 @@ mod tests {
         let bed = Bed::new("m/p = 'x'@0s true@1s 3:bad@2s").with("scale", 2.0);
         assert_eq!(bed.lines::<Shape>(), ["m/p = 'x'@0s", "m/p = true@1s", "m/p = 6:bad@2s"]);
         assert_eq!(bed.with("drop_bad", true).lines::<Shape>().len(), 2);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<Shape>(include_str!("../../../docs/rules/shape.md"));
     }
 
     proptest::proptest! {

@@ -118,7 +118,7 @@ fn release(series: u32, line: &mut Line, out: &mut Out) -> Option<(Timestamp, f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{BEGIN, Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{BEGIN, Bed, documented, holds, plans, recordings};
 
     #[test]
     fn a_ramp_is_its_two_ends() {
@@ -138,6 +138,11 @@ mod tests {
         let bed = Bed::new("m/p = 1@0s 1@1s none@2s none@3s 1@4s");
         let sent = ["m/p = 1@0s", "m/p = 1@1s", "m/p = none@2s", "m/p = 1@4s"];
         assert_eq!(bed.lines::<SwingingDoor>(), sent);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<SwingingDoor>(include_str!("../../../docs/rules/swinging-door.md"));
     }
 
     proptest::proptest! {

@@ -104,7 +104,7 @@ impl Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{Bed, Plan, holds, plans, recordings};
+    use fieldgate_rule::testing::{Bed, Plan, documented, holds, plans, recordings};
 
     fn freeze(feed: &str) -> Bed {
         let bed = Bed::new(feed).with("below", 2.0).with("event", "freeze");
@@ -156,6 +156,11 @@ mod tests {
         let plan = Plan { sizes: [1].into(), restarts: [false].into() };
         let said = Bed::new("m/p = 1@0s").run_as::<Threshold>(&plan).unwrap_err();
         assert!(said.message.contains("neither above nor below"), "{}", said.message);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<Threshold>(include_str!("../../../docs/rules/threshold.md"));
     }
 
     proptest::proptest! {

@@ -93,7 +93,7 @@ impl Rule for Zscore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fieldgate_rule::testing::{BEGIN, Bed, holds, plans, recordings};
+    use fieldgate_rule::testing::{BEGIN, Bed, documented, holds, plans, recordings};
 
     /// A value that trembles by ±1, `odd` at reading 100.
     fn trembling(odd: f64) -> Bed {
@@ -128,6 +128,11 @@ mod tests {
     fn the_distance_is_sent_when_asked_for() {
         let came = trembling(26.0).with("score", true).lines::<Zscore>();
         assert_eq!(came.iter().filter(|line| line.starts_with("m/p.z")).count(), 170);
+    }
+
+    #[test]
+    fn its_page_tells_of_every_parameter() {
+        documented::<Zscore>(include_str!("../../../docs/rules/zscore.md"));
     }
 
     proptest::proptest! {

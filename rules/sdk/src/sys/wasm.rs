@@ -1,7 +1,7 @@
 //! The imports, as the canonical ABI of the component model lowers them to core WebAssembly.
 //!
-//! Written by hand rather than generated: readings are read and written where they lie, nothing is
-//! copied a reading, and a rule is a third of the size. The layouts are those of `rule.wit` by the
+//! Written by hand rather than generated: readings are read and written where they lie, and nothing is
+//! copied a reading. The layouts are those of `rule.wit` by the
 //! component model's `CanonicalABI.md` (alignment and size of records, variants and lists); the
 //! daemon's conformance tests run these very guests.
 #![expect(unsafe_code, reason = "the border to the host")]

@@ -1,0 +1,85 @@
+//! The shipped rules as files, on the daemon's own engine: what their native tests cannot see.
+
+use fieldgate::reading::Stream;
+use fieldgate::rules::wit::{Param, Value};
+use fieldgate::rules::{Code, Engine};
+
+use crate::guest::{Guest, POINTS, SHIPPED, file, params, polls, reading};
+
+/// Bytes of a rule's file: what goes over a SIM card and is compiled on a board.
+const FILE_BYTES_MAX: usize = 100_000;
+
+#[test]
+fn every_shipped_rule_is_small_and_says_what_it_is() {
+    for name in SHIPPED {
+        let file = file(name);
+        assert!(file.len() <= FILE_BYTES_MAX, "{name} has {} bytes", file.len());
+        // Outermost and first, so that whoever wonders what a file is need not read further.
+        let said = format!("{{\"name\":\"{name}\",\"version\":\"1.0.0\"");
+        assert!(String::from_utf8_lossy(&file[..120]).contains(&said), "{name} says who it is");
+    }
+}
+
+#[test]
+fn native_code_and_the_interpreter_agree_to_the_bit_and_in_fuel() {
+    let native = Engine::new(Code::Native).unwrap();
+    let pulley = Engine::new(Code::Pulley).unwrap();
+    for name in SHIPPED {
+        let ran = [&native, &pulley].map(|engine| {
+            let mut guest = Guest::open(engine, name, params(name), &POINTS).unwrap();
+            for minute in 0..4 {
+                guest.process(&polls(minute * 60, 60)).unwrap_or_else(|f| panic!("{name}: {f:?}"));
+            }
+            guest.settle(i64::MAX / 2).unwrap();
+            (guest.emitted, guest.fuel, guest.log)
+        });
+        assert_eq!(ran[0], ran[1], "{name}");
+        let quiet = ["threshold", "zscore"].contains(&name);
+        assert_eq!(ran[0].0.is_empty(), quiet, "{name} emitted {}", ran[0].0.len());
+        assert!(ran[0].2.is_empty(), "{name} logged {:?}", ran[0].2);
+    }
+}
+
+#[test]
+fn the_freeze_alarm_of_the_contract_is_raised_at_forty_seconds() {
+    let engine = Engine::new(Code::Auto).unwrap();
+    let with = vec![
+        ("below".to_owned(), Param::Number(2.0)),
+        ("for".to_owned(), Param::DurationUs(30_000_000)),
+        ("event".to_owned(), Param::Text("freeze".to_owned())),
+    ];
+    let mut guest = Guest::open(&engine, "threshold", with, &[("chiller", "supply_temp")]).unwrap();
+    let begin = 1_767_225_600_000_000;
+    for (second, number) in [(0, 3.0), (10, 1.9), (41, 1.8)] {
+        guest.process(&[reading(0, begin + second * 1_000_000, number)]).unwrap();
+    }
+    let [event] = guest.emitted.as_slice() else { panic!("{:?}", guest.emitted) };
+    assert_eq!((event.at - begin, &event.value), (40_000_000, &Value::Boolean(true)));
+    assert_eq!(guest.name(event), (Stream::Event, "chiller".to_owned(), "freeze".to_owned()));
+}
+
+#[test]
+fn texts_pass_through_a_rule_unharmed() {
+    let engine = Engine::new(Code::Auto).unwrap();
+    let mut guest = Guest::open(&engine, "on-change", Vec::new(), &[("scale", "status")]).unwrap();
+    let texts = ["", "ST", "ünsicher", &"x".repeat(5_000)];
+    let batch: Vec<_> = (0..)
+        .zip(texts)
+        .map(|(second, text)| {
+            let mut one = reading(0, second * 1_000_000, 0.0);
+            one.value = Value::Text(text.to_owned());
+            one
+        })
+        .collect();
+    guest.process(&batch).unwrap();
+    assert_eq!(guest.emitted, batch);
+}
+
+#[test]
+fn what_a_rule_refuses_is_said_in_its_own_words() {
+    let engine = Engine::new(Code::Auto).unwrap();
+    let Err(failure) = Guest::open(&engine, "threshold", Vec::new(), &[("m", "p")]) else {
+        panic!("it has nothing to watch for")
+    };
+    assert!(failure.message.contains("neither above nor below is set"), "{failure:?}");
+}
