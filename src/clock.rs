@@ -99,6 +99,13 @@ pub fn counts_from_boot(at: UnixMillis) -> bool {
     at < SINCE_BOOT_BELOW
 }
 
+/// Returns whether a clock may show this at all: between [`EARLIEST_PLAUSIBLE`] and a hundred years
+/// later.
+#[must_use]
+pub fn believable(at: UnixMillis) -> bool {
+    plausible(at)
+}
+
 fn plausible(at: UnixMillis) -> bool {
     (EARLIEST_PLAUSIBLE..LATEST_PLAUSIBLE).contains(&at)
 }

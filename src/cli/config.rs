@@ -1,4 +1,4 @@
-//! `fieldgate config show` and `fieldgate config schema`.
+//! `fieldgate config`: `show`, `schema`, and the door to `migrate`.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,6 +13,9 @@ pub enum Config {
     Show(ShowArgs),
     /// Prints the JSON Schema of the configuration
     Schema,
+    /// Brings the files to the version of the format that this program writes; keeps comments, and a
+    /// backup beside each
+    Migrate,
 }
 
 impl Config {
@@ -21,6 +24,7 @@ impl Config {
         match self {
             Self::Show(args) => show(path, args, out),
             Self::Schema => schema(out),
+            Self::Migrate => super::migrate::run(path, out),
         }
     }
 }

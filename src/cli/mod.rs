@@ -7,15 +7,20 @@ mod client;
 pub mod config;
 pub mod decode;
 mod demo;
+mod doctor;
 mod explain;
 mod memory;
+mod migrate;
 mod once;
 mod pages;
+mod place;
 mod ports;
 mod read;
 mod run;
 mod scan;
+mod setup;
 mod status;
+mod support;
 mod systemd;
 mod target;
 mod wear;
@@ -36,13 +41,17 @@ use crate::events;
 /// safe, and sends them as MessagePack batches over MQTT.
 #[derive(Debug, Parser)]
 #[command(name = "fieldgate", version, max_term_width = 100)]
-#[command(after_help = "Start here:  fieldgate demo            no hardware, no other program
+#[command(
+    after_help = "Start here:  fieldgate setup           from the first port to a green uplink, step by step
+             fieldgate demo            no hardware, no other program
              fieldgate check           is the configuration right?
              fieldgate once            read everything once and print it
+             fieldgate doctor          what is wrong, and what to do next
 
 Exit codes:  0 done, 1 a problem was found, 2 wrong usage, 3 could not reach;
              the daemon: 78 misconfigured (do not restart), 70 broken (restart)
-Log level:   FIELDGATE_LOG=debug (error, warn, info, debug, trace)")]
+Log level:   FIELDGATE_LOG=debug (error, warn, info, debug, trace)"
+)]
 struct Arguments {
     /// Main configuration file; conf.d/*.toml beside it is read too
     #[arg(long, global = true, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
@@ -73,6 +82,9 @@ enum Command {
     #[command(subcommand)]
     Scan(scan::Scan),
     Read(read::Read),
+    Doctor(doctor::Doctor),
+    Setup(setup::Setup),
+    Support(support::Support),
     Demo(demo::Demo),
     /// Tells what is behind a code such as FG-M03
     Explain(explain::Explain),
@@ -96,6 +108,9 @@ pub fn main() -> Exit {
         Command::Ports(ports) => ports.run(),
         Command::Scan(scan) => scan.run(&arguments.config),
         Command::Read(read) => read.run(&arguments.config),
+        Command::Doctor(doctor) => doctor.run(&arguments.config),
+        Command::Setup(setup) => setup.run(&arguments.config),
+        Command::Support(support) => support.run(&arguments.config),
         Command::Demo(demo) => demo.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(),

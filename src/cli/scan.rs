@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::identify::{Known, identify};
+pub(super) use self::report::{device_table, port_table};
 use self::search::{Progress, Search, Sight};
 use super::target::Target;
 use crate::config::models;

@@ -1,12 +1,16 @@
-//! `fieldgate status`: how the running gateway does.
+//! `fieldgate status`: how the running gateway does, on one screen.
 
 use std::io::{Write as _, stdout};
 use std::path::Path;
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 
 use super::client::Daemon;
+use crate::api::status::{Health, Status as Told};
 use crate::error::{Exit, Fatal};
+use crate::events::rounded;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -19,12 +23,94 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(&self, config: &Path) -> Result<Exit, Fatal> {
         let status: serde_json::Value = Daemon::of(config).get("/v1/status")?;
-        // A closed pipe is the reader's choice.
-        let _ = if self.json {
-            writeln!(stdout().lock(), "{status}")
-        } else {
-            writeln!(stdout().lock(), "{status:#}")
+        let told = serde_json::from_value::<Told>(status.clone());
+        // A daemon of a later version may say more than this program understands.
+        let text = match &told {
+            Ok(told) if !self.json => screen(told),
+            Err(_) if !self.json => format!("{status:#}"),
+            _ => status.to_string(),
         };
-        Ok(Exit::Done)
+        // A closed pipe is the reader's choice.
+        let _ = writeln!(stdout().lock(), "{text}");
+        Ok(match told {
+            Ok(told) if told.health == Health::Bad => Exit::Problem,
+            _ => Exit::Done,
+        })
     }
+}
+
+fn screen(told: &Told) -> String {
+    let health = match told.health {
+        Health::Good => "all good",
+        Health::Degraded => "works; something is odd",
+        Health::Bad => "needs a person",
+    };
+    let up = ago(told.uptime_s);
+    let mut text = format!(
+        "{}  up {up}  {health}   (fieldgate {}, config {}, process {})",
+        told.gateway, told.version, told.config, told.pid
+    );
+    let names: Vec<_> = told.sources.iter().map(|source| &*source.name).collect();
+    text += &format!(
+        "\n sources  {}",
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    );
+    text += &format!("\n buffer   {}", buffer(told));
+    for uplink in &told.uplinks {
+        let state = match (uplink.connected, uplink.acknowledged_s) {
+            (true, Some(seconds)) => format!("connected, last ack {} ago", ago(seconds)),
+            (true, None) => "connected".to_owned(),
+            (false, Some(seconds)) => format!("NOT connected, last ack {} ago", ago(seconds)),
+            (false, None) => "NOT connected".to_owned(),
+        };
+        text += &format!(
+            "\n uplink   {}  {state}; {} readings in {} batches sent, {} batches wait",
+            uplink.name, uplink.readings_sent, uplink.batches_sent, uplink.batches_waiting
+        );
+    }
+    if told.uplinks.is_empty() {
+        text += "\n uplink   none: readings are kept and sent nowhere";
+    }
+    let clock = match &told.clock.why {
+        Some(why) if told.clock.set => format!("set ({why})"),
+        _ => "NOT set: readings get their dates when it is".to_owned(),
+    };
+    text += &format!("\n clock    {clock}");
+    for standing in &told.standing {
+        text += &format!(
+            "\n\n{}\n  for {}, seen {} times",
+            standing.text,
+            ago(standing.since_s),
+            standing.count
+        );
+    }
+    if !told.standing.is_empty() {
+        text += "\n\nfieldgate doctor looks closer";
+    }
+    text
+}
+
+fn buffer(told: &Told) -> String {
+    let (mut batches, mut readings, mut dropped) = (0, 0, 0);
+    for stream in &told.store.streams {
+        batches += stream.batches;
+        readings += stream.readings + stream.readings_open;
+        dropped += stream.dropped;
+    }
+    let waiting = match (batches, readings) {
+        (0, 0) => "empty".to_owned(),
+        _ => format!("{readings} readings wait, {batches} batches sealed"),
+    };
+    let dropped =
+        if dropped == 0 { String::new() } else { format!(", {dropped} readings DROPPED") };
+    let health = match &*told.store.health {
+        "good" => "",
+        "refused" => "; the disk REFUSES",
+        _ => "; the store has ENDED",
+    };
+    format!("{waiting}, {} on disk{dropped}{health}", ByteSize(told.store.disk_bytes))
+}
+
+fn ago(seconds: u64) -> String {
+    if seconds == 0 { "less than 1 s".to_owned() } else { rounded(Duration::from_secs(seconds)) }
 }

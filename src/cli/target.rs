@@ -114,11 +114,12 @@ impl Target {
     /// Returns the path that survives replugging, or the one that was named.
     pub(super) fn stable_path(&self) -> Option<PathBuf> {
         let Self::Serial { path, .. } = self else { return None };
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if path.starts_with("/dev/serial") {
-            return Some(path.clone());
+            return Some(path);
         }
-        let listed = ports::ports().into_iter().find(|port| same(&port.path, path));
-        Some(listed.and_then(|port| port.by_id.or(port.by_path)).unwrap_or_else(|| path.clone()))
+        let listed = ports::ports().into_iter().find(|port| same(&port.path, &path));
+        Some(listed.and_then(|port| port.by_id.or(port.by_path)).unwrap_or(path))
     }
 
     /// Opens it.

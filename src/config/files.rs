@@ -16,10 +16,11 @@ use super::template;
 use super::text::{Place, Text};
 
 /// Reads `conf.d/*.toml` beside the main file, which is the first of `texts`, sorted by name.
-pub fn read_conf_d(texts: &mut Vec<Text>, findings: &Findings) {
+/// Drafts count as if they stood there.
+pub fn read_conf_d(texts: &mut Vec<Text>, drafts: &[(PathBuf, String)], findings: &Findings) {
     let folder = texts[0].folder.join("conf.d");
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
+    let mut paths = match std::fs::read_dir(&folder) {
+        Ok(entries) => toml_files(entries),
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
                 findings.fault(
@@ -31,11 +32,15 @@ pub fn read_conf_d(texts: &mut Vec<Text>, findings: &Findings) {
                     )
                     .hint("chgrp fieldgate FOLDER && chmod 750 FOLDER"),
                 );
+                return;
             }
-            return;
+            Vec::new()
         }
     };
-    let paths = toml_files(entries);
+    let is_new = |path: &&PathBuf| path.parent() == Some(&*folder) && !paths.contains(path);
+    let new: Vec<_> = drafts.iter().map(|(path, _)| path).filter(is_new).cloned().collect();
+    paths.extend(new);
+    paths.sort();
     if paths.len() > limits::CONFIG_FILES_MAX {
         findings.fault(Fault::of_file(
             &codes::TOO_MANY,
@@ -46,7 +51,7 @@ pub fn read_conf_d(texts: &mut Vec<Text>, findings: &Findings) {
         return;
     }
     for path in paths {
-        match Text::read(&path, bytes_left(texts)) {
+        match Text::drafted(&path, drafts, bytes_left(texts)) {
             Ok(text) => texts.push(text),
             Err(fault) => findings.fault(*fault),
         }

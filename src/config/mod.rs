@@ -18,6 +18,7 @@ mod access;
 pub mod address;
 mod compound;
 mod device;
+pub mod edit;
 pub mod fault;
 mod files;
 pub mod findings;
@@ -60,7 +61,8 @@ pub use value::{broker_url, host_and_port, legal_name, name_trouble};
 use files::{parse, read_conf_d, read_templates};
 use findings::{Findings, Where};
 use resolve::{Resolver, Template};
-use text::{Place, Text};
+use text::Place;
+pub use text::Text;
 
 /// Where the package puts the configuration.
 pub const DEFAULT_PATH: &str = "/etc/fieldgate/fieldgate.toml";
@@ -131,10 +133,24 @@ pub struct Options {
 /// # Errors
 /// All faults at once, sorted by file and line.
 pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
+    load_drafted(path, options, &[])
+}
+
+/// Loads the configuration as it would be with `drafts`, files of it that are not written yet or not
+/// written like this, in the place of those on disk.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_drafted(
+    path: &Path,
+    options: Options,
+    drafts: &[(PathBuf, String)],
+) -> Result<Config, Faults> {
     let findings = Findings::new(path, options.keep_settings);
-    let main = Text::read(path, limits::CONFIG_BYTES_MAX).map_err(|fault| Faults::one(*fault))?;
+    let main = Text::drafted(path, drafts, limits::CONFIG_BYTES_MAX)
+        .map_err(|fault| Faults::one(*fault))?;
     let mut texts = vec![main];
-    read_conf_d(&mut texts, &findings);
+    read_conf_d(&mut texts, drafts, &findings);
     let roots: Vec<_> = texts.iter().map(|text| parse(text, &findings)).collect();
     let is_sound = roots.iter().all(Option::is_some) && findings.is_clean();
     let files: Vec<_> =

@@ -46,6 +46,21 @@ impl Text {
         Self { name: name.into(), folder: folder.to_owned(), template: None, text, lines }
     }
 
+    /// Takes the draft of a file when there is one, else reads the file.
+    ///
+    /// # Errors
+    /// As [`Text::read`].
+    pub fn drafted(
+        path: &Path,
+        drafts: &[(PathBuf, String)],
+        bytes_max: usize,
+    ) -> Result<Self, Box<Fault>> {
+        let Some((_, text)) = drafts.iter().find(|(drafted, _)| drafted == path) else {
+            return Self::read(path, bytes_max);
+        };
+        Ok(Self::new(&path.to_string_lossy(), &folder_of(path), text.clone()))
+    }
+
     /// Reads a file of at most `bytes_max` bytes.
     ///
     /// # Errors
@@ -84,10 +99,7 @@ impl Text {
                 "restore it from a copy, or check the name after --config",
             );
         }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let folder = folder_of(path);
         match String::from_utf8(bytes) {
             Ok(text) => {
                 let text = text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text);
@@ -153,6 +165,13 @@ impl<'a> Place<'a> {
         let marked = self.text.text.get(self.start..self.end).unwrap_or_default();
         let marked = marked.split(['\n', '\r']).next().unwrap_or_default();
         Some(Excerpt::new(self.text.line(line), column, marked.chars().count()))
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -1,12 +1,31 @@
 //! What the commands of the first hour say: scan, read, doctor, setup, support. Codes FG-Hnn. Their
 //! subject is the port, host or file at hand, because there may be no configuration yet.
 
+use std::io;
 use std::path::Path;
+
+use bytesize::ByteSize;
 
 use super::{Code, Notice};
 
 /// This room's codes.
-pub const CODES: &[&Code] = &[&NOTHING, &NOISE, &ECHO, &VANISHED, &IN_USE, &NO_VALUE, &NO_TARGET];
+pub const CODES: &[&Code] = &[
+    &NOTHING,
+    &NOISE,
+    &ECHO,
+    &VANISHED,
+    &IN_USE,
+    &NO_VALUE,
+    &NO_TARGET,
+    &CLOCK_BEHIND,
+    &DISK,
+    &NO_RIGHTS,
+    &SOME_SILENT,
+    &NO_ACKNOWLEDGEMENT,
+    &NOT_WRITTEN,
+    &NOT_MIGRATED,
+    &SETUP_FAULTY,
+];
 
 /// FG-H01.
 pub static NOTHING: Code = Code {
@@ -80,6 +99,88 @@ pub static NO_TARGET: Code = Code {
             configuration, nor a host that can be looked up. Ports are named by their path \
             (/dev/serial/by-id/..), by the last part of it, or as [port.NAME] in the configuration; \
             points as DEVICE/POINT; hosts as HOST or HOST:PORT.",
+};
+
+/// FG-H08.
+pub static CLOCK_BEHIND: Code = Code {
+    id: "FG-H08",
+    title: "the clock is behind what was written here",
+    about: "A file on this board was written later than the clock shows now, so the clock has gone \
+            back: the board has no battery-backed clock and woke up at the time of its last shutdown \
+            or earlier, or somebody set it wrong. Readings are kept with the time since boot and get \
+            their dates when it is set. TLS finds good certificates not valid yet until then; uplinks \
+            dial again every half minute and recover by themselves.",
+};
+
+/// FG-H09.
+pub static DISK: Code = Code {
+    id: "FG-H09",
+    title: "the disk under the buffer is in trouble",
+    about: "The file system that the buffer lies on is missing, read-only, full, or refuses a write. \
+            The gateway keeps what it reads in memory, bounded, and tries again until the disk takes \
+            it; when memory is used up the oldest readings are dropped and counted. A file system \
+            that turned read-only by itself has met an error: look at the kernel's log, and expect \
+            the card to need replacing.",
+};
+
+/// FG-H10.
+pub static NO_RIGHTS: Code = Code {
+    id: "FG-H10",
+    title: "the daemon may not use the port",
+    about: "You may use this port and the gateway may not: its user is not a member of the group that \
+            the device node belongs to. The package puts the user fieldgate into dialout; a port with \
+            another group needs that one, or a udev rule that gives the node to dialout. The service \
+            has to be restarted to get a new group.",
+};
+
+/// FG-H11.
+pub static SOME_SILENT: Code = Code {
+    id: "FG-H11",
+    title: "configured devices do not answer",
+    about: "Each configured device of a bus was asked for its first point. When all are silent the \
+            fault is on the line or in its settings; when some answer, wiring and speed are right and \
+            the fault is with the others: their power, their id, their plug. Bytes that are no answer \
+            mean another speed or parity, two devices of one id, or noise.",
+};
+
+/// FG-H12.
+pub static NO_ACKNOWLEDGEMENT: Code = Code {
+    id: "FG-H12",
+    title: "the test publish was not acknowledged",
+    about: "The login was accepted and a small message to fg/1/GATEWAY/test (which no receiver reads) \
+            was not acknowledged. Batches would fare no better: the gateway would keep them and try \
+            again. Brokers that forbid a topic close the connection, or stay silent; with MQTT 5 they \
+            say so. Allow this user to publish to fg/1/GATEWAY/#.",
+};
+
+/// FG-H13.
+pub static NOT_WRITTEN: Code = Code {
+    id: "FG-H13",
+    title: "a file cannot be written",
+    about: "setup, config migrate or support could not write a file. Files are written beside their \
+            place and moved there whole, so nothing is half-written: each is the old one or the new \
+            one. The configuration belongs to root; run the command with sudo.",
+};
+
+/// FG-H14.
+pub static NOT_MIGRATED: Code = Code {
+    id: "FG-H14",
+    title: "the configuration is not migrated or edited",
+    about: "A file of the configuration is of a newer format than this program knows, is no TOML, or \
+            is laid out in a way in which a change by program could hit the wrong place. Nothing was \
+            changed. A newer format needs the program it was written for, or the backup that \
+            migration left beside it; everything else is a matter of an editor and fieldgate check.",
+};
+
+/// FG-H15.
+pub static SETUP_FAULTY: Code = Code {
+    id: "FG-H15",
+    title: "setup would leave a configuration that cannot be used",
+    about: "What setup was told, together with what stands in the configuration already, cannot be \
+            used; the faults are listed above this message. Nothing was written. Often there is no \
+            device yet, since a gateway needs one at least, or an older file of conf.d is broken: one \
+            broken file keeps all of them from being used, because what it would have defined is not \
+            known.",
 };
 
 /// Nobody answered.
@@ -176,4 +277,193 @@ pub fn no_value(subject: &str, what: &str, why: &str, likely: &[&str], next: &st
 #[must_use]
 pub fn no_target(named: &str, why: &str, next: &str) -> Notice {
     Notice::error(&NO_TARGET, format!("\"{}\"", named.escape_debug()), why).try_next(next)
+}
+
+/// The clock shows an earlier time than a file.
+#[must_use]
+pub fn clock_behind(shown: &str, file: &Path, written: &str) -> Notice {
+    Notice::error(&CLOCK_BEHIND, "clock", format!("shows {shown}, which has passed"))
+        .seen(format!("{} was written at {written}.", file.display()))
+        .seen("TLS finds certificates not valid yet until it is set; uplinks then recover by themselves.")
+        .likely("network time has not answered since the start, and there is no battery")
+        .likely("somebody set it wrong")
+        .try_next("timedatectl; sudo timedatectl set-ntp true")
+}
+
+/// The folder of the buffer is not there.
+#[must_use]
+pub fn no_folder(folder: &Path) -> Notice {
+    Notice::error(&DISK, format!("disk of {}", folder.display()), "does not exist")
+        .likely("the package is not installed, or path under [buffer] names another place")
+        .likely("the disk that belongs there is not mounted")
+        .try_next("fieldgate config show --origin; mount")
+}
+
+/// The file system is read-only.
+#[must_use]
+pub fn disk_read_only(place: &Path, source: &str) -> Notice {
+    Notice::error(&DISK, format!("disk {source}"), "is mounted read-only")
+        .likely("the kernel has met errors on it and turned it read-only")
+        .likely(
+            "the image of this board is meant to be read-only: the buffer needs a disk of its own",
+        )
+        .try_next(format!("dmesg | grep -i error; sudo mount -o remount,rw {}", place.display()))
+}
+
+/// A write was refused.
+#[must_use]
+pub fn disk_refuses(folder: &Path, kind: io::ErrorKind) -> Notice {
+    let why = match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "it is full",
+        io::ErrorKind::ReadOnlyFilesystem => "it is read-only",
+        _ => "the card or disk is failing",
+    };
+    Notice::error(&DISK, format!("disk of {}", folder.display()), format!("takes no write: {why}"))
+        .likely(why)
+        .try_next("df -h; dmesg | tail")
+}
+
+/// There is too little room.
+#[must_use]
+pub fn disk_full(folder: &Path, seen: &str, free_min: u64) -> Notice {
+    let subject = format!("disk of {}", folder.display());
+    Notice::error(&DISK, subject, format!("is too full: {seen}"))
+        .seen(format!(
+            "Below {} free the buffer stops growing and new batches take the place of the oldest.",
+            ByteSize(free_min)
+        ))
+        .likely("logs or other programs fill it")
+        .likely("max under [buffer] is more than this disk has")
+        .try_next("sudo du -xh --max-depth=2 / | sort -h | tail; sudo journalctl --vacuum-size=50M")
+}
+
+/// The daemon's user is not in the port's group.
+#[must_use]
+pub fn daemon_may_not(subject: &str, group: &str) -> Notice {
+    Notice::warning(
+        &NO_RIGHTS,
+        subject,
+        format!("is not for the gateway: its user is not in {group}"),
+    )
+    .try_next(format!(
+        "sudo usermod --append --groups {group} fieldgate; sudo systemctl restart fieldgate"
+    ))
+}
+
+/// Some devices of a bus do not answer; `counts` are how many do, who is silent, who makes noise.
+#[must_use]
+pub fn bus_verdict(
+    subject: &str,
+    target: &str,
+    (answered, silent, noisy): (usize, &[u8], &[u8]),
+    serial: bool,
+) -> Notice {
+    let list = |ids: &[u8]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let count = silent.len() + noisy.len();
+    let what = format!("{count} of {} devices do not answer", count + answered);
+    let mut notice = Notice::warning(&SOME_SILENT, subject, what);
+    if answered > 0 {
+        notice = notice.seen("Others answer normally, so wiring, speed and parity are right.");
+    } else if noisy.is_empty() {
+        notice = notice.seen("Not a single byte came back from any of them.");
+    }
+    let first = silent.first().or(noisy.first()).copied().unwrap_or(1);
+    if !noisy.is_empty() {
+        notice = notice
+            .seen(format!("Bytes that are no answer came from {}.", list(noisy)))
+            .likely("speed, parity or stop bits differ")
+            .likely("two devices have this id");
+    }
+    if answered > 0 && !silent.is_empty() {
+        notice = notice
+            .likely(format!("device {first} is off or has another id"))
+            .likely("its plug is loose")
+            .likely("Modbus is disabled in its menu");
+    } else if !silent.is_empty() && serial {
+        notice = notice
+            .likely("A and B are swapped, or the line is not connected")
+            .likely("the speed or parity is not the devices'")
+            .likely("the devices are off");
+    } else if !silent.is_empty() {
+        notice = notice
+            .likely("the unit id is another one")
+            .likely("the device behind the converter is off");
+    }
+    notice.try_next(format!("fieldgate scan modbus {target}"))
+}
+
+/// A publish was not acknowledged.
+#[must_use]
+pub fn not_acknowledged(subject: &str, topic: &str, why: &str) -> Notice {
+    Notice::error(&NO_ACKNOWLEDGEMENT, subject, format!("gets no acknowledgement: {why}"))
+        .seen(format!("Published to {topic} with QoS 1."))
+        .likely("this user may not publish to that topic")
+        .likely("the broker is overloaded, or its disk is full")
+        .try_next("allow this user to publish to fg/1/GATEWAY/#, then fieldgate doctor uplink")
+}
+
+/// A file cannot be written.
+#[must_use]
+pub fn not_written(path: &Path, kind: io::ErrorKind) -> Notice {
+    let (why, next) = match kind {
+        io::ErrorKind::PermissionDenied => ("this user may not", "the same with sudo"),
+        io::ErrorKind::NotFound => ("its folder does not exist", "mkdir -p the folder, then again"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ("the disk is full", "df -h"),
+        io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "mount"),
+        _ => ("the system refuses", "dmesg | tail"),
+    };
+    let subject = path.display().to_string();
+    Notice::error(&NOT_WRITTEN, subject, format!("cannot be written: {why}"))
+        .seen("What stood there before is untouched.")
+        .try_next(next)
+}
+
+/// A file cannot be brought to this version; `why` completes "the file".
+#[must_use]
+pub fn not_migrated(file: &Path, why: &str) -> Notice {
+    Notice::error(&NOT_MIGRATED, file.display().to_string(), why)
+        .seen("No file was changed.")
+        .try_next("fieldgate check, and mend what it names first")
+}
+
+/// A file is of a later version.
+#[must_use]
+pub fn newer_format(file: &Path, version: &str, known: u32) -> Notice {
+    let subject = file.display().to_string();
+    Notice::error(&NOT_MIGRATED, subject, format!("has version {version} of the format"))
+        .seen(format!("This fieldgate reads version {known}; no file was changed."))
+        .likely("a later fieldgate was installed here before and has migrated it")
+        .try_next("install the later version again, or put back FILE.bak beside it")
+}
+
+/// A file cannot be edited by program; `why` completes "the file".
+#[must_use]
+pub fn not_edited(file: &Path, table: &str, key: &str, value: &str, why: &str) -> Notice {
+    Notice::error(&NOT_MIGRATED, file.display().to_string(), format!("is not changed: it {why}"))
+        .try_next(format!("write {key} = {value} into [{table}] by hand, then fieldgate setup"))
+}
+
+/// A file of the configuration is broken.
+#[must_use]
+pub fn broken_file(file: &Path) -> Notice {
+    Notice::error(
+        &SETUP_FAULTY,
+        file.display().to_string(),
+        "is no TOML and keeps all others from being used",
+    )
+    .try_next("fieldgate check; mend it, or move it out of conf.d")
+}
+
+/// What setup would write cannot be used.
+#[must_use]
+pub fn setup_would_be_faulty(main: &Path, faults: usize) -> Notice {
+    let many = if faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") };
+    Notice::error(
+        &SETUP_FAULTY,
+        main.display().to_string(),
+        format!("would have {many}; nothing was written"),
+    )
+    .likely("no device was found or taken yet: a gateway needs one")
+    .likely("a file that stood there before is broken")
+    .try_next("mend what is named above, then fieldgate setup again")
 }

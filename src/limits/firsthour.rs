@@ -21,3 +21,7 @@ pub const LISTEN_TIME: Duration = Duration::from_millis(400);
 
 /// How long after its last question a scan waits for a device that answers late.
 pub const SCAN_LATE_TIME: Duration = Duration::from_millis(300);
+
+/// Bytes of one part of a support archive, the last of what a program says: a thousand lines of a
+/// journal are 200 KiB.
+pub const SUPPORT_PART_BYTES_MAX: usize = 1024 * 1024;

@@ -11,7 +11,8 @@ use super::error::words;
 use super::meter::Metered;
 use super::session::{Session, Wire};
 use super::tls;
-use super::{Broker, ConnectError, Step, Tls};
+use super::witness::Presented;
+use super::{Broker, Certificate, ConnectError, Step, Tls};
 use crate::limits;
 
 /// Connects to `broker` and logs in. `clean` asks it to forget an earlier session of this client
@@ -23,29 +24,82 @@ use crate::limits;
 /// Says which step failed and what was seen. All steps together take at most
 /// [`limits::MQTT_CONNECT_TIME_MAX`].
 pub async fn connect(broker: &Broker, clean: bool) -> Result<Session, ConnectError> {
+    connect_on(broker, clean, None).await
+}
+
+/// As [`connect`], and says of each step as it is passed what was seen there.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_watched(
+    broker: &Broker,
+    clean: bool,
+    watch: &mut (dyn FnMut(Passed) + Send),
+) -> Result<Session, ConnectError> {
+    connect_on(broker, clean, Some(watch)).await
+}
+
+/// A step of connecting that has been passed, and what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passed {
+    /// The name has these addresses.
+    Name(Vec<SocketAddr>),
+    /// This one took the connection.
+    Tcp(SocketAddr),
+    /// TLS is agreed on; the broker's certificate and those above it.
+    Tls(Vec<Certificate>),
+    /// TLS failed; what the broker has presented until then.
+    Presented(Vec<Certificate>),
+    /// The login was accepted.
+    Login,
+}
+
+type Watch<'a> = Option<&'a mut (dyn FnMut(Passed) + Send)>;
+
+async fn connect_on(
+    broker: &Broker,
+    clean: bool,
+    mut watch: Watch<'_>,
+) -> Result<Session, ConnectError> {
     let mut step = Step::Name;
-    match timeout(limits::MQTT_CONNECT_TIME_MAX, walk(broker, clean, &mut step)).await {
+    match timeout(limits::MQTT_CONNECT_TIME_MAX, walk(broker, clean, &mut step, &mut watch)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Silent(step)),
     }
 }
 
 /// Takes the steps; `step` is the one being taken.
-async fn walk(broker: &Broker, clean: bool, step: &mut Step) -> Result<Session, ConnectError> {
+async fn walk(
+    broker: &Broker,
+    clean: bool,
+    step: &mut Step,
+    watch: &mut Watch<'_>,
+) -> Result<Session, ConnectError> {
     broker.meter.dialled();
     let addresses = look_up(broker).await?;
+    tell(watch, || Passed::Name(addresses.clone()));
     *step = Step::Tcp;
-    let stream = broker.meter.on(open(&addresses).await?);
+    let stream = open(&addresses).await?;
+    let peer = stream.peer_addr();
+    tell(watch, || peer.map_or(Passed::Name(Vec::new()), Passed::Tcp));
+    let stream = broker.meter.on(stream);
     let wire: Box<dyn Wire> = match &broker.tls {
         None => Box::new(stream),
         Some(settings) => {
             *step = Step::Tls;
-            let alpn = broker.preset.alpn_on(broker.port);
-            secure(stream, settings, &broker.host, alpn).await?
+            secure(stream, settings, broker, watch).await?
         }
     };
     *step = Step::Login;
-    Session::open(wire, broker, clean).await
+    let session = Session::open(wire, broker, clean).await?;
+    tell(watch, || Passed::Login);
+    Ok(session)
+}
+
+fn tell(watch: &mut Watch<'_>, passed: impl FnOnce() -> Passed) {
+    if let Some(watch) = watch {
+        watch(passed());
+    }
 }
 
 async fn look_up(broker: &Broker) -> Result<Vec<SocketAddr>, ConnectError> {
@@ -93,19 +147,29 @@ async fn open_one(address: SocketAddr) -> std::io::Result<TcpStream> {
 async fn secure(
     stream: Metered<TcpStream>,
     settings: &Tls,
-    host: &str,
-    alpn: Option<&'static str>,
+    broker: &Broker,
+    watch: &mut Watch<'_>,
 ) -> Result<Box<dyn Wire>, ConnectError> {
     let settings = settings.clone();
+    let alpn = broker.preset.alpn_on(broker.port);
+    let presented = watch.is_some().then(Presented::default);
+    let witness = presented.clone();
     // Reading and parsing the system's 150 CA certificates takes a slow board tens of
     // milliseconds, which a serial line would notice.
-    let config = tokio::task::spawn_blocking(move || tls::configuration(&settings, alpn))
+    let config = tokio::task::spawn_blocking(move || tls::watched(&settings, alpn, witness))
         .await
         .map_err(|_| ConnectError::Settings("TLS cannot be set up".to_owned()))??;
-    let name = tls::server_name(host.trim_matches(['[', ']']))?;
-    let stream = TlsConnector::from(config)
-        .connect(name, stream)
-        .await
-        .map_err(|e| ConnectError::from_io(&e, Step::Tls))?;
-    Ok(Box::new(stream))
+    let name = tls::server_name(broker.host.trim_matches(['[', ']']))?;
+    let secured = TlsConnector::from(config).connect(name, stream).await;
+    let chain = || presented.map(|presented| presented.chain()).unwrap_or_default();
+    match secured {
+        Ok(stream) => {
+            tell(watch, || Passed::Tls(chain()));
+            Ok(Box::new(stream))
+        }
+        Err(e) => {
+            tell(watch, || Passed::Presented(chain()));
+            Err(ConnectError::from_io(&e, Step::Tls))
+        }
+    }
 }

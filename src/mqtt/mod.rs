@@ -9,6 +9,7 @@
 //! on the wire, and `reason` has the words for what MQTT 5 can say. What clouds allow is data in
 //! `preset`; a session keeps to it by itself.
 
+mod certificate;
 mod codec;
 mod dial;
 mod errand;
@@ -31,8 +32,10 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod witness;
 
-pub use dial::connect;
+pub use certificate::Certificate;
+pub use dial::{Passed, connect, connect_watched};
 pub use errand::{Carrier, Errand, Sender as ErrandSender, errands};
 pub use error::{ConnectError, Rejection, SessionError, Step};
 pub use files::Files;

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
+use super::witness::{Presented, Witness};
 use super::{ConnectError, Tls};
 
 /// What was wrong between us and the broker's TLS.
@@ -118,11 +120,27 @@ impl TlsFault {
 ///
 /// `alpn` is asked for in the handshake (RFC 7301).
 pub fn configuration(tls: &Tls, alpn: Option<&str>) -> Result<Arc<ClientConfig>, ConnectError> {
+    watched(tls, alpn, None)
+}
+
+/// As [`configuration`]; what the broker presents is kept in `presented`.
+pub(super) fn watched(
+    tls: &Tls,
+    alpn: Option<&str>,
+    presented: Option<Presented>,
+) -> Result<Arc<ClientConfig>, ConnectError> {
     let roots = match &tls.ca {
         Some(path) => roots_from(path)?,
         None => system_roots()?,
     };
-    let mut config = with_roots(roots, tls)?;
+    let mut config = with_roots(roots.clone(), tls)?;
+    if let Some(presented) = presented {
+        let provider = Arc::clone(config.crypto_provider());
+        let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|_| ConnectError::Settings("TLS cannot be set up".to_owned()))?;
+        config.dangerous().set_certificate_verifier(Arc::new(Witness { judge, presented }));
+    }
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -16,6 +16,7 @@ mod cli;
 mod coap;
 mod config;
 mod faults;
+mod firsthour;
 mod fuzz;
 mod guest;
 mod modbus;

@@ -173,7 +173,6 @@ impl Registers {
             if is_text {
                 let (order, mark) = (Some(order), "text");
                 all.push(Meaning { form, order, scale: "", value: Value::Text(text), mark });
-                return;
             }
         }
     }

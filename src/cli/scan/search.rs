@@ -104,6 +104,27 @@ pub(in crate::cli) fn usual_lines() -> Vec<LineSettings> {
     FIRST.into_iter().chain(rest).map(line).collect()
 }
 
+impl Sight {
+    /// Returns the ids that answered on one way.
+    fn ids(&self, way: &str) -> Vec<u8> {
+        let found = self.found.iter().filter(|found| found.way == way);
+        found.flat_map(|found| found.ids.iter().map(|(id, _)| *id)).collect()
+    }
+
+    fn note(&mut self, way: &Way, id: u8, exception: Option<u8>) {
+        let Way { name, link, line } = way;
+        match self.found.iter_mut().find(|found| found.way == *name) {
+            Some(found) => found.ids.push((id, exception)),
+            None => self.found.push(Found {
+                way: name.clone(),
+                link: link.clone(),
+                line: *line,
+                ids: vec![(id, exception)],
+            }),
+        }
+    }
+}
+
 impl<'a> Search<'a> {
     /// Plans to ask `ids` on `lines`, or on the usual ones, the configured one first.
     pub(in crate::cli) fn new(target: &'a Target, ids: Vec<u8>, lines: &[LineSettings]) -> Self {
@@ -168,14 +189,12 @@ impl<'a> Search<'a> {
             if n == 0 && way.line.is_some() {
                 sight.unasked = inquiry.listen(limits::LISTEN_TIME).await;
             }
-            let found = self.on_one_way(n, &mut inquiry, sight, progress).await;
-            let somebody = !found.ids.is_empty();
-            sight.found.extend(somebody.then_some(found));
+            self.on_one_way(n, &mut inquiry, sight, progress).await;
             if sight.vanished {
                 return Ok(());
             }
             sight.tried.push(way.name.clone());
-            if somebody && !self.all {
+            if !sight.found.is_empty() && !self.all {
                 break;
             }
         }
@@ -195,30 +214,25 @@ impl<'a> Search<'a> {
         inquiry: &mut Inquiry,
         sight: &mut Sight,
         progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Found {
+    ) {
         let way = &self.ways[n];
-        let mut found = Found {
-            way: way.name.clone(),
-            link: way.link.clone(),
-            line: way.line,
-            ids: Vec::new(),
-        };
         let mut late = Vec::new();
         let mut noise = 0;
         for (asked, id) in self.ids.iter().enumerate() {
-            let ids = found.ids.iter().map(|(id, _)| *id).collect();
-            let left = self.left(n, asked);
-            progress(Progress { way: &way.name, id: *id, found: ids, left });
+            let (found, left) = (sight.ids(&way.name), self.left(n, asked));
+            progress(Progress { way: &way.name, id: *id, found, left });
             let knock = self.knock(inquiry, *id, self.timeout, sight).await;
             noise += knock.noise;
             late.extend(knock.other.filter(|other| *other != *id));
             if sight.vanished {
                 break;
             }
-            self.confirm(inquiry, *id, knock, (&mut found, sight)).await;
-            if self.answers_to_every_id(&found, asked) {
-                found.ids.truncate(1);
+            self.confirm(inquiry, *id, knock, (way, sight)).await;
+            let answered = sight.ids(&way.name).len();
+            // Over TCP, whoever answers to eight ids in a row does not look at them.
+            if !self.target.is_serial() && answered == asked + 1 && answered >= EVERY_ID_AFTER {
                 sight.every_id = true;
+                sight.found.iter_mut().for_each(|found| found.ids.truncate(1));
                 break;
             }
         }
@@ -228,16 +242,15 @@ impl<'a> Search<'a> {
             late.push(*last);
         }
         for id in late {
-            let is_new = self.ids.contains(&id) && found.ids.iter().all(|(known, _)| *known != id);
+            let is_new = self.ids.contains(&id) && !sight.ids(&way.name).contains(&id);
             if is_new && !sight.vanished && !sight.every_id {
                 let knock = self.knock(inquiry, id, 2 * self.timeout, sight).await;
-                self.confirm(inquiry, id, knock, (&mut found, sight)).await;
+                self.confirm(inquiry, id, knock, (way, sight)).await;
             }
         }
         if noise > 0 {
             sight.noise.push((way.name.clone(), noise));
         }
-        found
     }
 
     async fn knock(
@@ -264,7 +277,7 @@ impl<'a> Search<'a> {
         inquiry: &mut Inquiry,
         id: u8,
         knock: Knock,
-        (found, sight): (&mut Found, &mut Sight),
+        (way, sight): (&Way, &mut Sight),
     ) {
         let is_device = |knock: &Knock| {
             knock
@@ -275,12 +288,9 @@ impl<'a> Search<'a> {
             return;
         }
         let again = self.knock(inquiry, id, limits::ASK_TIMEOUT, sight).await;
-        found.ids.extend(is_device(&again).map(|exception| (id, exception)));
-    }
-
-    fn answers_to_every_id(&self, found: &Found, asked: usize) -> bool {
-        let all_so_far = found.ids.len() == asked + 1;
-        !self.target.is_serial() && all_so_far && found.ids.len() >= EVERY_ID_AFTER
+        if let Some(exception) = is_device(&again) {
+            sight.note(way, id, exception);
+        }
     }
 
     /// The longest that the rest takes, from id `asked` of way `n` on.

@@ -1,0 +1,219 @@
+//! Questions and answers: from a terminal, from a pipe, from a file, from flags. Each question has a
+//! key and a default, so that all of them can be answered beforehand.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+use crate::error::{Exit, Fatal};
+
+/// Why a walk through the questions ended early.
+pub(super) enum Stopped {
+    /// The person left: Ctrl-D at a question, or no to the last one.
+    Left,
+    /// It cannot go on.
+    Fatal(Fatal),
+}
+
+impl From<Fatal> for Stopped {
+    fn from(fatal: Fatal) -> Self {
+        Self::Fatal(fatal)
+    }
+}
+
+/// Who asks.
+pub(super) struct Asker {
+    answers: HashMap<String, String>,
+    /// Nobody is asked.
+    silent: bool,
+    terminal: bool,
+    /// The pipe has ended: from here on all is defaults.
+    ended: bool,
+}
+
+impl Asker {
+    /// Takes answers from a file and from flags; the rest is asked, unless `yes`.
+    pub(super) fn new(file: Option<&Path>, set: &[String], yes: bool) -> Result<Self, String> {
+        let mut answers = HashMap::new();
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file)
+                .map_err(|_| format!("the answers in {} cannot be read", file.display()))?;
+            for (n, line) in text.lines().enumerate() {
+                let line = line.trim();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let (key, value) = line.split_once('=').ok_or_else(|| {
+                    format!("{}:{}: write \"key = value\"", file.display(), n + 1)
+                })?;
+                answers.insert(key.trim().to_owned(), value.trim().trim_matches('"').to_owned());
+            }
+        }
+        for one in set {
+            let (key, value) =
+                one.split_once('=').ok_or_else(|| format!("--set {one}: write KEY=VALUE"))?;
+            answers.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+        let terminal = io::stdin().is_terminal();
+        let silent = yes || (file.is_some() && !terminal);
+        Ok(Self { answers, silent, terminal, ended: false })
+    }
+
+    /// Begins one of the steps.
+    pub(super) fn step(&mut self, n: u8, title: &str, about: &str) {
+        self.say(&format!("\n{n}/5 {title}   {about}"));
+    }
+
+    /// Says something.
+    pub(super) fn say(&mut self, text: &str) {
+        // A closed pipe is the reader's choice.
+        let _ = writeln!(io::stdout().lock(), "{text}");
+    }
+
+    /// Asks for text; `-` is none, and an empty answer is the default.
+    ///
+    /// # Errors
+    /// When the person leaves.
+    pub(super) fn ask(
+        &mut self,
+        key: &str,
+        question: &str,
+        default: &str,
+    ) -> Result<String, Stopped> {
+        let shown = if default.is_empty() { "none" } else { default };
+        self.prompt(&format!("  {question} [{shown}]: "));
+        let answer = self.answer(key)?;
+        Ok(match answer.as_deref().map(str::trim) {
+            None | Some("") => default.to_owned(),
+            Some("-") => String::new(),
+            Some(answer) => answer.to_owned(),
+        })
+    }
+
+    /// Asks yes or no.
+    ///
+    /// # Errors
+    /// When the person leaves.
+    pub(super) fn yes(
+        &mut self,
+        key: &str,
+        question: &str,
+        default: bool,
+    ) -> Result<bool, Stopped> {
+        loop {
+            let shown = if default { "Y/n" } else { "y/N" };
+            self.prompt(&format!("  {question}? [{shown}]: "));
+            match self.answer(key)?.as_deref().map(|answer| answer.trim().to_lowercase()).as_deref()
+            {
+                None | Some("") => return Ok(default),
+                Some("y" | "yes" | "true") => return Ok(true),
+                Some("n" | "no" | "-" | "false") => return Ok(false),
+                Some(_) => {
+                    self.say("  y or n, please");
+                    self.not_again(key)?;
+                }
+            }
+        }
+    }
+
+    /// Asks for a secret; what is typed is not shown.
+    ///
+    /// # Errors
+    /// When the person leaves.
+    pub(super) fn secret(&mut self, key: &str, question: &str) -> Result<Option<String>, Stopped> {
+        self.prompt(&format!("  {question} (not shown) [none]: "));
+        let hidden = self.terminal && !self.answers.contains_key(key) && !self.silent;
+        if hidden {
+            echo(false);
+        }
+        let answer = self.answer(key);
+        if hidden {
+            echo(true);
+        }
+        let answer = answer?.map(|answer| answer.trim_end_matches(['\r', '\n']).to_owned());
+        Ok(answer.filter(|answer| !answer.is_empty() && answer != "-"))
+    }
+
+    /// Forgets an answer that was given beforehand and did not do, so that it is not given again.
+    ///
+    /// # Errors
+    /// When nobody is there to give another.
+    pub(super) fn not_again(&mut self, key: &str) -> Result<(), Stopped> {
+        let given = self.answers.remove(key).is_some();
+        if given || self.silent || self.ended {
+            let message = format!("the answer to \"{key}\" does not do; nothing was written");
+            return Err(Stopped::Fatal(Fatal::new(Exit::Usage, message)));
+        }
+        Ok(())
+    }
+
+    fn prompt(&mut self, text: &str) {
+        let mut out = io::stdout().lock();
+        let _ = write!(out, "{text}");
+        let _ = out.flush();
+    }
+
+    /// Returns the answer; `None` is the default.
+    fn answer(&mut self, key: &str) -> Result<Option<String>, Stopped> {
+        if let Some(answer) = self.answers.get(key).cloned() {
+            let secret = matches!(key, "password");
+            self.say(if secret { "***" } else { &answer });
+            return Ok(Some(answer));
+        }
+        if self.silent || self.ended {
+            self.say("");
+            return Ok(None);
+        }
+        let mut line = String::new();
+        match io::stdin().lock().read_line(&mut line) {
+            // Ctrl-D, or a console that hung up: nothing is taken for granted then. A script whose
+            // answers are all given goes on with the defaults.
+            Ok(0) if self.terminal => Err(Stopped::Left),
+            Ok(0) | Err(_) => {
+                self.ended = true;
+                self.say("");
+                Ok(None)
+            }
+            Ok(_) => {
+                if !self.terminal {
+                    let shown = if key == "password" { "***" } else { line.trim_end() };
+                    let shown = shown.to_owned();
+                    self.say(&shown);
+                }
+                Ok(Some(line))
+            }
+        }
+    }
+}
+
+/// Shows what is typed, or does not. Where that cannot be switched, a password is seen and no worse.
+fn echo(on: bool) {
+    let _ = Command::new("stty").arg(if on { "echo" } else { "-echo" }).status();
+    if on {
+        let _ = writeln!(io::stdout().lock());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_from_a_file_and_flags_go_before_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# mine\nname = \"gw-1\"\nscan=no\nline = 9600 8N1\n").unwrap();
+        let set = ["name=gw-2".to_owned(), "user=-".to_owned()];
+        let mut ask = Asker::new(Some(file.path()), &set, true).unwrap();
+        let mut text = |key: &str| ask.ask(key, "q", "default").unwrap_or_else(|_| panic!("left"));
+        assert_eq!(
+            [text("name"), text("line"), text("user"), text("none")],
+            ["gw-2", "9600 8N1", "", "default"]
+        );
+        assert!(!ask.yes("scan", "q", true).unwrap_or(true));
+        assert!(ask.not_again("name").is_err());
+        std::fs::write(file.path(), "name gw").unwrap();
+        assert!(Asker::new(Some(file.path()), &[], true).is_err());
+        assert!(Asker::new(None, &["name".to_owned()], true).is_err());
+    }
+}
