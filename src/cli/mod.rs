@@ -15,6 +15,7 @@ mod once;
 mod pages;
 mod place;
 mod ports;
+mod push;
 mod read;
 mod run;
 mod scan;
@@ -77,6 +78,9 @@ enum Command {
     /// Looks at the readings that wait for the uplink
     #[command(subcommand)]
     Buffer(buffer::Buffer),
+    /// Signs rules, brings them to the gateway and looks after them
+    #[command(subcommand)]
+    Rule(push::Operator),
     /// Lists the serial ports of this machine
     Ports(ports::Ports),
     #[command(subcommand)]
@@ -105,6 +109,7 @@ pub fn main() -> Exit {
         Command::Config(config) => Ok(config.run(&arguments.config, &mut stdout())),
         Command::Decode(decode) => decode.run(),
         Command::Buffer(buffer) => buffer.run(&arguments.config),
+        Command::Rule(rule) => rule.run(&arguments.config),
         Command::Ports(ports) => ports.run(),
         Command::Scan(scan) => scan.run(&arguments.config),
         Command::Read(read) => read.run(&arguments.config),

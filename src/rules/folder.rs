@@ -317,7 +317,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Reads a file; `None` when it cannot be, or is larger.
-pub(super) fn read_at_most(path: &Path, bytes_max: usize) -> Option<Vec<u8>> {
+pub fn read_at_most(path: &Path, bytes_max: usize) -> Option<Vec<u8>> {
     let size = usize::try_from(fs::metadata(path).ok()?.len()).ok()?;
     if size > bytes_max {
         return None;
