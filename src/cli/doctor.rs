@@ -14,10 +14,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
+use super::client::Daemon;
 use super::target::Target;
+use crate::api::status::{Status as Told, Uplink as ToldUplink};
 use crate::config::{self, Config, SourceSettings};
 use crate::error::{Exit, Fatal};
-use crate::events::Notice;
+use crate::events::{Notice, rounded};
 use crate::sources::line::ports::holder;
 use crate::sources::modbus::settings::{Bus, Link};
 
@@ -150,6 +152,8 @@ struct Round<'a> {
     json: bool,
     config_path: &'a Path,
     config: Result<Config, config::Faults>,
+    /// What the running gateway says, when one runs with this configuration.
+    told: Option<Told>,
     odd: usize,
     bad: usize,
 }
@@ -158,7 +162,9 @@ impl Doctor {
     pub(super) fn run(self, path: &Path) -> Result<Exit, Fatal> {
         super::log_to_stderr(super::LevelFilter::ERROR);
         let config = config::load(path, config::Options::default());
-        let mut round = Round { json: self.json, config_path: path, config, odd: 0, bad: 0 };
+        // Works without the daemon; what it says is one more witness.
+        let told = Daemon::of(path).get("/v1/status").ok();
+        let mut round = Round { json: self.json, config_path: path, config, told, odd: 0, bad: 0 };
         super::block_on(async {
             match &self.part {
                 Some(Part::Uplink { name }) => round.uplinks(name.as_deref()).await?,
@@ -246,8 +252,14 @@ impl Round<'_> {
             Ok(config) => buses(config).find(|bus| is_at(bus, target)).cloned(),
             Err(_) => None,
         };
+        let complaints = self.told.as_ref().zip(bus.as_ref()).map(|(told, bus)| {
+            let (own, of_devices) = (format!("bus {}", bus.name), format!("bus {}:", bus.name));
+            let about = |it: &str| it == own || it.starts_with(&of_devices);
+            let all = told.standing.iter().filter(|it| about(&it.subject));
+            all.map(|it| it.text.clone()).collect()
+        });
         let mut print = self.begin(subject);
-        bus::Patient { target, bus: bus.as_ref() }.examine(&mut print).await;
+        bus::Patient { target, bus: bus.as_ref(), complaints }.examine(&mut print).await;
     }
 
     async fn uplinks(&mut self, only: Option<&str>) -> Result<(), Fatal> {
@@ -272,10 +284,14 @@ impl Round<'_> {
             return Ok(());
         }
         let me = std::process::id();
-        let is_running = holder(&store).is_some_and(|holder| holder.pid != me);
+        let told = self.told.as_ref().map(|told| told.uplinks.clone());
+        let is_running = told.is_some() || holder(&store).is_some_and(|holder| holder.pid != me);
         for (name, broker) in uplinks {
             let at = format!("{}:{}", broker.host, broker.port);
             let mut print = self.begin(format!("uplink {name}, {at}"));
+            if let Some(told) = told.iter().flatten().find(|told| told.name == name) {
+                print(as_the_gateway_says(told));
+            }
             let patient =
                 uplink::Patient { name: &name, gateway: &gateway, broker: &broker, is_running };
             patient.examine(&mut print).await;
@@ -310,6 +326,18 @@ impl Round<'_> {
             }
         }
         if self.bad > 0 { Exit::Problem } else { Exit::Done }
+    }
+}
+
+/// What the gateway itself says of an uplink, before it is tried beside it.
+fn as_the_gateway_says(told: &ToldUplink) -> Finding {
+    let waits = format!("{} batches wait", told.batches_waiting);
+    let ago = told.acknowledged_s.map_or("nothing was acknowledged yet".to_owned(), |seconds| {
+        format!("last acknowledgement {} ago", rounded(Duration::from_secs(seconds)))
+    });
+    match told.connected {
+        true => Finding::good("gateway", format!("connected, {ago}, {waits}")),
+        false => Finding::odd("gateway", format!("not connected, {ago}, {waits}")),
     }
 }
 

@@ -65,6 +65,16 @@ impl Walk<'_> {
         self.greet();
         self.name()?;
         self.buses()?;
+        while self.ask.is_person()
+            && self.has_nothing_to_read()
+            && self.ask.yes(
+                "again",
+                "no device yet, and a gateway needs one; back to the ports",
+                true,
+            )?
+        {
+            self.buses()?;
+        }
         let uplink_works = self.uplink()?;
         self.write(uplink_works)
     }
@@ -119,6 +129,11 @@ impl Walk<'_> {
             }
             return Ok(());
         }
+    }
+
+    fn has_nothing_to_read(&self) -> bool {
+        let outline = outline::outline(self.main);
+        outline.devices.is_empty() && outline.sources.is_empty() && !self.drafts.has_device()
     }
 
     fn write(&mut self, uplink_works: bool) -> Result<Exit, Stopped> {

@@ -20,6 +20,8 @@ pub struct Outline {
     pub ports: Vec<Port>,
     /// `[device.NAME]`.
     pub devices: Vec<Device>,
+    /// Names of `[source.NAME]`.
+    pub sources: Vec<String>,
     /// `[uplink.NAME]` and its url.
     pub uplinks: Vec<(String, String)>,
 }
@@ -122,6 +124,7 @@ impl Outline {
             let template = text(device, "template");
             self.devices.push(Device { name: name.clone(), via, template });
         }
+        self.sources.extend(named(table, "source").map(|(name, _)| name.clone()));
         for (name, uplink) in named(table, "uplink") {
             self.uplinks.push((name.clone(), text(uplink, "url").unwrap_or_default()));
         }

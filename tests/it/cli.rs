@@ -27,6 +27,10 @@ fn help_names_every_command_and_the_exit_codes() {
     for command in ["run", "check", "once", "config", "decode", "buffer", "ports", "demo"] {
         assert!(fieldgate(&[command, "--help"]).status.success(), "{command} --help fails");
     }
+    for command in ["setup", "scan", "read", "status", "doctor", "support"] {
+        assert!(help.contains(command), "{command} is not in the help:\n{help}");
+        assert!(fieldgate(&[command, "--help"]).status.success(), "{command} --help fails");
+    }
 }
 
 #[test]

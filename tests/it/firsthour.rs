@@ -700,6 +700,10 @@ fn status_is_one_screen_and_says_when_there_is_no_daemon() {
     let (_, said) = bench.run(&["status", "--json"]);
     let told: Json = serde_json::from_str(&said).unwrap();
     assert_eq!(told["gateway"], "gw-9");
+    let (code, said) = bench.run(&["doctor", "bus", "bus"]);
+    assert!(code == 0 && said.contains("nothing to complain of"), "{said}");
+    let (code, said) = bench.run(&["doctor", "uplink"]);
+    assert!(code == 1 && said.contains("look  gateway   not connected"), "{said}");
     daemon.stop();
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Finding, Tell};
 use crate::cli::target::Target;
-use crate::events::{firsthour, serial};
+use crate::events::{Notice, firsthour, serial};
 use crate::limits;
 use crate::sources::line::{LineSettings, ports};
 use crate::sources::modbus::inquiry::{Inquiry, Reply};
@@ -18,6 +18,8 @@ pub(in crate::cli) struct Patient<'a> {
     pub(in crate::cli) target: &'a Target,
     /// What the configuration says of it, when it can be loaded and names it.
     pub(in crate::cli) bus: Option<&'a Bus>,
+    /// What the running gateway has to say about it; `None` when none runs, or it was not asked.
+    pub(in crate::cli) complaints: Option<Vec<String>>,
 }
 
 /// What the devices of a bus said, counted.
@@ -41,11 +43,7 @@ impl Patient<'_> {
             let daemon = notice.evidence.iter().any(|it| it.contains("the gateway itself"));
             let said = "another program has it open";
             if daemon {
-                tell(
-                    Finding::odd("free", "the gateway has it open: see fieldgate status")
-                        .told(notice),
-                );
-                return true;
+                return self.as_the_gateway_says(notice, tell);
             }
             tell(Finding::bad("free", said).told(notice));
             return false;
@@ -61,6 +59,25 @@ impl Patient<'_> {
         tell(Finding::good("open", format!("{} opened", self.target)));
         let quiet = self.listen(&mut inquiry, tell).await;
         quiet & self.devices(&mut inquiry, tell).await
+    }
+
+    /// The gateway has the line, so its word is what there is.
+    fn as_the_gateway_says(&self, notice: Notice, tell: Tell<'_>) -> bool {
+        let Some(complaints) = &self.complaints else {
+            let said = "the gateway has it open: see fieldgate status";
+            tell(Finding::odd("free", said).told(notice));
+            return true;
+        };
+        if complaints.is_empty() {
+            tell(Finding::good("gateway", "it polls this line and has nothing to complain of"));
+        }
+        for complaint in complaints {
+            tell(
+                Finding::bad("gateway", "it polls this line, and says")
+                    .said_whole(complaint.clone()),
+            );
+        }
+        complaints.is_empty()
     }
 
     fn link(&self) -> Link {

@@ -24,7 +24,7 @@ pub(in crate::cli) fn examine(trust: Trust, witnesses: &[&Path], tell: Tell<'_>)
                 "TLS refuses the broker's certificate as not valid yet, or as expired, until then.",
             )
             .seen("Uplinks dial again every half minute and recover by themselves once it is set.")
-            .try_next("sudo timedatectl set-ntp true; or sudo date -s \"2026-11-22 10:00\"");
+            .try_next("sudo timedatectl set-ntp true; or sudo date -s \"YYYY-MM-DD hh:mm\"");
         tell(Finding::bad("time", format!("{time} cannot be")).told(notice));
         return false;
     }

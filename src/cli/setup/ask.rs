@@ -60,6 +60,11 @@ impl Asker {
         Ok(Self { answers, silent, terminal, ended: false })
     }
 
+    /// Whether somebody sits there who can be asked once more.
+    pub(super) fn is_person(&self) -> bool {
+        self.terminal && !self.silent
+    }
+
     /// Begins one of the steps.
     pub(super) fn step(&mut self, n: u8, title: &str, about: &str) {
         self.say(&format!("\n{n}/5 {title}   {about}"));
@@ -122,16 +127,20 @@ impl Asker {
     /// # Errors
     /// When the person leaves.
     pub(super) fn secret(&mut self, key: &str, question: &str) -> Result<Option<String>, Stopped> {
-        self.prompt(&format!("  {question} (not shown) [none]: "));
-        let hidden = self.terminal && !self.answers.contains_key(key) && !self.silent;
+        let hidden = self.is_person() && !self.answers.contains_key(key);
+        // Before the question stands there: some type faster than a program starts.
         if hidden {
             echo(false);
         }
+        self.prompt(&format!("  {question} (not shown) [none]: "));
         let answer = self.answer(key);
         if hidden {
             echo(true);
         }
         let answer = answer?.map(|answer| answer.trim_end_matches(['\r', '\n']).to_owned());
+        if answer.as_ref().is_some_and(|answer| answer.contains(CTRL_C)) {
+            return Err(Stopped::Left);
+        }
         Ok(answer.filter(|answer| !answer.is_empty() && answer != "-"))
     }
 
@@ -187,9 +196,14 @@ impl Asker {
     }
 }
 
-/// Shows what is typed, or does not. Where that cannot be switched, a password is seen and no worse.
+/// What Ctrl-C types where it interrupts nothing.
+const CTRL_C: char = '\u{3}';
+
+/// Shows what is typed, or does not; where that cannot be switched, a password is seen and no worse.
+/// Ctrl-C interrupts nothing meanwhile, since a terminal that was left without echo stays without.
 fn echo(on: bool) {
-    let _ = Command::new("stty").arg(if on { "echo" } else { "-echo" }).status();
+    let modes = if on { ["echo", "isig"] } else { ["-echo", "-isig"] };
+    let _ = Command::new("stty").args(modes).status();
     if on {
         let _ = writeln!(io::stdout().lock());
     }

@@ -93,6 +93,11 @@ impl Drafts {
         self.files.insert(self.main.clone(), changed);
     }
 
+    /// Returns whether a device was taken.
+    pub(super) fn has_device(&self) -> bool {
+        self.files.keys().any(|path| *path != self.main)
+    }
+
     /// Makes a file in `conf.d`, which is not there yet.
     pub(super) fn add(&mut self, name: &str, text: String) {
         let path = self.folder().join("conf.d").join(format!("{name}.toml"));

@@ -41,7 +41,7 @@ impl Guard {
             self.wire = None;
             return Heard { gone: true, ..heard };
         }
-        let mut filled = 0;
+        let (mut filled, mut begun) = (0, false);
         loop {
             match timeout_at(end, wire.read(&mut self.bytes[filled..])).await {
                 Ok(Ok(0) | Err(_)) => {
@@ -50,7 +50,8 @@ impl Guard {
                     break;
                 }
                 Ok(Ok(got)) => {
-                    if filled == 0 {
+                    // Once: whoever talks without end is not listened to for longer.
+                    if !std::mem::replace(&mut begun, true) {
                         let rest = on_the_wire(2 * request.len()) + limits::MODBUS_QUARANTINE_MIN;
                         end = end.max(Instant::now() + rest);
                     }
