@@ -303,6 +303,9 @@ pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Waiting for sources to end after a stop signal; they promise a second.
 pub const STOP_SOURCES_TIME_MAX: Duration = Duration::from_millis(1500);
 
+/// Waiting for rules to process what waits for them; what they do not get to goes on unruled.
+pub const STOP_RULES_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// Waiting for what they left to be committed and sealed: an SD card in trouble takes a second.
 pub const STOP_COMMIT_TIME_MAX: Duration = Duration::from_millis(1500);
 
@@ -316,6 +319,7 @@ pub const DRAIN_LOOK_TIME: Duration = Duration::from_millis(100);
 // Between limits. The stages of a stop fit the whole.
 const _: () = assert!(
     STOP_SOURCES_TIME_MAX.as_millis()
+        + STOP_RULES_TIME_MAX.as_millis()
         + STOP_COMMIT_TIME_MAX.as_millis()
         + STOP_DRAIN_TIME_MAX.as_millis()
         + UPLINK_GOODBYE_TIME_MAX.as_millis()

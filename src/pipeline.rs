@@ -1,5 +1,6 @@
 //! Between sources and store: readings that did not move by more than their point's deadband are
-//! left out here, everything else goes on as it came. Rules will take their place in this room.
+//! left out here, everything else goes on as it came. Readings that rules take go into their chains,
+//! which see all of them; what the chains make comes back through [`Exit`], deadbands included.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::limits;
 use crate::reading::{Group, PointId, Points, Sample, Value};
+use crate::rules::{Routes, Sink};
+use crate::state::Change;
 use crate::store::Store;
 
 /// A deadband of one point: `deadband = 0.05` in the configuration.
@@ -22,18 +25,47 @@ pub struct Deadband {
     pub band: f64,
 }
 
-/// Hands every group that arrives to the store, until all sources have dropped their outlets.
-pub async fn run(mut groups: mpsc::Receiver<Group>, mut filter: Filter, store: Store) {
+/// Hands every group that arrives to the rules that take it, else to the store, until all sources
+/// have dropped their outlets.
+pub async fn run(
+    mut groups: mpsc::Receiver<Group>,
+    mut routes: Routes,
+    mut filter: Filter,
+    store: Store,
+) {
     while let Some(group) = groups.recv().await {
-        if let Some(group) = filter.pass(group) {
-            store.append(group);
-        }
+        routes.split(group, &mut |group| {
+            if let Some(group) = filter.pass(group) {
+                store.append(group);
+            }
+        });
+    }
+}
+
+/// The way of a chain's readings to the store: what changed of its rules goes with them.
+pub struct Exit {
+    filter: Filter,
+    store: Store,
+}
+
+impl Exit {
+    /// A way out with a filter of its own: a point's readings leave by one way.
+    #[must_use]
+    pub fn new(filter: Filter, store: Store) -> Self {
+        Self { filter, store }
+    }
+}
+
+impl Sink for Exit {
+    fn take(&mut self, groups: Vec<Group>, changes: Vec<Change>) -> Vec<Arc<str>> {
+        let groups = groups.into_iter().filter_map(|group| self.filter.pass(group)).collect();
+        self.store.append_with(groups, changes)
     }
 }
 
 /// The deadbands of all points, and what each point sent last.
 pub struct Filter {
-    bands: HashMap<(Arc<str>, Arc<str>), f64>,
+    bands: Arc<HashMap<(Arc<str>, Arc<str>), f64>>,
     points: Arc<Points>,
     /// By point id; filled when a point is first seen.
     states: Vec<State>,
@@ -64,7 +96,14 @@ impl Filter {
         let bands = deadbands
             .iter()
             .map(|d| ((Arc::clone(&d.device), Arc::clone(&d.point)), d.band))
-            .collect();
+            .collect::<HashMap<_, _>>();
+        Self { bands: Arc::new(bands), points, states: Vec::new() }
+    }
+
+    /// The same deadbands for another way, on which nothing was sent yet.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        let (bands, points) = (Arc::clone(&self.bands), Arc::clone(&self.points));
         Self { bands, points, states: Vec::new() }
     }
 

@@ -76,6 +76,8 @@ pub enum Plain<'a> {
     Secret(&'a Secret),
     /// A list of texts.
     Texts(&'a [String]),
+    /// A list of numbers.
+    Numbers(&'a [f64]),
 }
 
 /// A table's name and the keys within it that lead to the table at hand.
@@ -156,6 +158,11 @@ impl Findings {
         }
     }
 
+    /// Takes something into the hash that is in force and stands in no file of the configuration.
+    pub fn also(&self, line: &str) {
+        self.hash.set(self.hash.get().wrapping_add(fnv1a(line.as_bytes())));
+    }
+
     /// Returns the hash of what is in force, eight hexadecimal digits. It does not depend on the
     /// order of tables and keys, because it is a sum over them.
     pub fn hash(&self) -> String {
@@ -194,6 +201,7 @@ impl Plain<'_> {
             Self::Number(n) => n.into(),
             Self::Flag(flag) => flag.into(),
             Self::Texts(texts) => texts.into(),
+            Self::Numbers(numbers) => numbers.into(),
             Self::Text(text) => text.into(),
             Self::Path(path) => path.to_string_lossy().into(),
             Self::Duration(duration) => value::show_duration(duration).into(),
@@ -222,6 +230,7 @@ impl fmt::Display for Plain<'_> {
                 quoted(f, &place)?;
                 f.write_str(" }")
             }
+            Self::Numbers(numbers) => write!(f, "{numbers:?}"),
             Self::Texts(texts) => {
                 f.write_str("[")?;
                 for (n, text) in texts.iter().enumerate() {

@@ -56,13 +56,19 @@ pub enum Kind {
     Points(&'static [Keys]),
     /// `"cobs"`, `"slip"` or a table with these keys.
     Frame(Keys),
+    /// `true` or `false`.
+    Flag,
+    /// A pattern of points, or a list of them.
+    Patterns,
+    /// A table whose keys somebody else knows.
+    Free,
     /// Known by name; what it asks for comes with a later version.
     Later(&'static str),
 }
 
 use Kind::{
-    Choice, File, Frame, Integer, Later, Named, Number, Points, Rate, Secret, Size, Table, Text,
-    Texts, Words,
+    Choice, File, Flag, Frame, Free, Integer, Later, Named, Number, Patterns, Points, Rate, Secret,
+    Size, Table, Text, Texts, Words,
 };
 
 const fn must(name: &'static str, kind: Kind, help: &'static str) -> Key {
@@ -94,7 +100,7 @@ pub const ROOT: Keys = &[
     must("source", Named(&[ZIGBEE, COAP_LISTEN, COAP_CLIENT]), "whole networks, by name"),
     must("buffer", Table(BUFFER), "where readings are kept until they are acknowledged"),
     must("uplink", Named(&[UPLINK]), "where batches go"),
-    must("rule", Later("rules"), "WASM rules"),
+    must("rule", Named(&[RULE]), "rules in WebAssembly, by name"),
     must("test", Later("tests of rules"), "tests of rules"),
     must("api", Table(API), "where the daemon answers"),
     must("trust", Table(TRUST), "whose rules run here"),
@@ -385,6 +391,47 @@ pub const TRUST: Keys = &[must(
     "minisign public keys: only what one of them has signed runs; \"KEY rules=A,B*\" narrows one",
 )];
 
+/// `[rule.NAME]`
+pub const RULE: Keys = &[
+    must("file", File, "the rule, a .wasm file that `fieldgate rule build` made"),
+    must("on", Patterns, "points that it takes: \"DEVICE/POINT\" with * for anything, or a list"),
+    must("with", Free, "its parameters, as its author named them"),
+    must("limit", Table(RULE_LIMIT), "what it may use, when it needs more than usual"),
+    or("keep", Flag, "false", "whether the readings it takes also go on"),
+    or(
+        "mode",
+        Choice(&["live", "shadow"]),
+        "live",
+        "whether what it makes goes on, or is only tried",
+    ),
+    or(
+        "on_failure",
+        Choice(&["pass", "drop", "hold"]),
+        "pass",
+        "what becomes of its readings while it cannot run",
+    ),
+    or(
+        "lateness",
+        Kind::Duration(Duration::ZERO, limits::RULE_LATENESS_MAX),
+        limits::RULE_LATENESS,
+        "how long readings may be on their way before they are late",
+    ),
+];
+
+/// `limit` of a rule.
+pub const RULE_LIMIT: Keys = &[
+    must("fuel", Integer(1, FUEL_MAX), "fuel a reading; about one unit an instruction"),
+    must("memory", Size(64 * 1024, limits::RULE_MEMORY_BYTES_MAX as u64), "linear memory"),
+    must(
+        "deadline",
+        Kind::Duration(Duration::from_millis(1), limits::RULE_DEADLINE_CALL_MAX),
+        "computing time of a call before its first reading",
+    ),
+];
+
+#[expect(clippy::cast_possible_wrap, reason = "far below 2^63")]
+const FUEL_MAX: i64 = limits::RULE_FUEL_READING_MAX as i64;
+
 /// What a template says beside the keys of a device; it has no `via` and no `template`.
 pub const TEMPLATE: Keys = &[
     must("about", Text, "what it is for"),
@@ -441,6 +488,9 @@ impl Kind {
             Choice(words) => ("one of a few words", words.first().copied().unwrap_or_default()),
             Texts => ("a list of texts", "[\"..\", \"..\"]"),
             Words => ("a table of texts", "{ .. = \"..\" }"),
+            Flag => ("true or false", "true"),
+            Patterns => ("a pattern of points, or a list of them", "\"meter-1/*\""),
+            Free => ("a table", "{ .. }"),
             Secret => ("a reference to a secret", "{ file = \"..\" }"),
             Table(_) | Named(_) | Points(_) | Later(_) => ("a table", "{ .. }"),
             Frame(_) => ("a table, \"cobs\" or \"slip\"", "{ end = \"\\r\\n\" }"),

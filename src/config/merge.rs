@@ -44,6 +44,8 @@ pub struct Document<'a> {
     pub sources: Vec<Named<'a>>,
     /// `[uplink.NAME]`
     pub uplinks: Vec<Named<'a>>,
+    /// `[rule.NAME]`
+    pub rules: Vec<Named<'a>>,
 }
 
 /// Merges the files.
@@ -107,6 +109,7 @@ fn take<'a>(
                 "port" => &mut document.ports,
                 "device" => &mut document.devices,
                 "source" => &mut document.sources,
+                "rule" => &mut document.rules,
                 _ => &mut document.uplinks,
             };
             for entry in layer.entries() {

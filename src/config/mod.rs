@@ -32,6 +32,7 @@ mod points;
 mod preset;
 mod reader;
 mod resolve;
+pub mod rule;
 mod scaling;
 pub mod schema;
 mod serial;
@@ -49,6 +50,7 @@ use toml::de::DeTable;
 use crate::clock::Trust;
 use crate::limits;
 use crate::pipeline::Deadband;
+use crate::rules::Definition;
 use crate::sources::{coap, modbus, serial as serial_source, zigbee2mqtt};
 use crate::store;
 use crate::uplink::settings::Uplink;
@@ -74,6 +76,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// What is read: buses in the order of their first device, then everything else.
     pub sources: Vec<SourceSettings>,
+    /// The rules, in the order of the files.
+    pub rules: Vec<Definition>,
     /// What the pipeline holds back.
     pub deadbands: Vec<Deadband>,
     /// Where readings are kept.
@@ -178,6 +182,7 @@ pub fn load_drafted(
     let store = store_settings(&document, &findings, seal_for_all(&receivers));
     let api = access::api(&document, &findings);
     let trust = access::trust(&document, &findings);
+    let rules = rule::rules(&document.rules, &findings);
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);
@@ -199,7 +204,19 @@ pub fn load_drafted(
         ..store
     };
     let uplinks = uplinks.collect();
-    Ok(Config { gateway, sources, deadbands, store, uplinks, api, trust, hash, warnings, settings })
+    Ok(Config {
+        gateway,
+        sources,
+        rules,
+        deadbands,
+        store,
+        uplinks,
+        api,
+        trust,
+        hash,
+        warnings,
+        settings,
+    })
 }
 
 fn store_settings(

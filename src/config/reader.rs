@@ -297,6 +297,23 @@ impl<'a> Table<'a> {
         Some(bytes)
     }
 
+    /// Reads `true` or `false`.
+    pub fn flag(&self, name: &str) -> bool {
+        let default = self.key(name).default == Some("true");
+        let (flag, place) = match self.raw(name) {
+            None => (default, None),
+            Some(raw) => match raw.value.as_bool() {
+                Some(flag) => (flag, Some(raw.place)),
+                None => {
+                    self.wrong_type(name, raw);
+                    return default;
+                }
+            },
+        };
+        self.put(name, Plain::Flag(flag), place);
+        flag
+    }
+
     /// Reads one of the words of its kind.
     pub fn choice(&self, name: &str) -> Option<&'static str> {
         let Kind::Choice(words) = self.key(name).kind else { return None };

@@ -58,7 +58,10 @@ fn property(key: &Key) -> Value {
         if let Some(default) = key.default {
             let number = default.parse::<i64>().ok().map(|n| json!(n));
             let is_number = matches!(key.kind, Kind::Integer(..) | Kind::Number);
-            let value = number.filter(|_| is_number).unwrap_or_else(|| json!(default));
+            let number = number.filter(|_| is_number);
+            let flag = default.parse::<bool>().ok().map(|flag| json!(flag));
+            let flag = flag.filter(|_| matches!(key.kind, Kind::Flag));
+            let value = number.or(flag).unwrap_or_else(|| json!(default));
             object.insert("default".to_owned(), value);
         }
     }
@@ -100,6 +103,11 @@ fn kind(kind: &Kind) -> Value {
         Kind::Named(lists) => named(json!(table_of(lists))),
         Kind::Points(lists) => named(json!({ "anyOf": [table_of(lists), { "const": false }] })),
         Kind::Frame(keys) => json!({ "anyOf": [{ "enum": ["cobs", "slip"] }, table(keys)] }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Patterns => json!({
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+        }),
+        Kind::Free => json!({ "type": "object" }),
         Kind::Later(_) => json!({ "not": {} }),
     }
 }
@@ -115,7 +123,7 @@ fn named(inner: Value) -> Value {
 /// Returns every key there is with the name of its table, for the test of the annotated example.
 #[must_use]
 pub fn all_keys() -> Vec<(&'static str, &'static str)> {
-    let tables: [(&str, Keys); 16] = [
+    let tables: [(&str, Keys); 18] = [
         ("", ROOT),
         ("gateway", keys::GATEWAY),
         ("port", keys::PORT),
@@ -130,6 +138,8 @@ pub fn all_keys() -> Vec<(&'static str, &'static str)> {
         ("buffer", keys::BUFFER),
         ("api", keys::API),
         ("trust", keys::TRUST),
+        ("rule", keys::RULE),
+        ("limit of a rule", keys::RULE_LIMIT),
         ("uplink", keys::UPLINK),
         ("auth and batch", keys::AUTH),
     ];

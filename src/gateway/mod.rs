@@ -1,8 +1,9 @@
 //! The wiring board: the only place that makes channels and spawns tasks, and the order in which
 //! everything starts and stops.
 //!
-//! Start: store, pipeline, uplink, sources; so nothing is read that could not be kept. Stop, the
-//! other way round: sources end, the pipeline drains what they left, the store commits and seals,
+//! Start: store, rules, pipeline, uplink, sources; so nothing is read that could not be kept. Stop, the
+//! other way round: sources end, the pipeline drains what they left, rules process what waits for
+//! them, the store commits and seals,
 //! the uplink sends what it can and says goodbye, the store closes. A source that panics is started
 //! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
 //! them ending by itself ends the gateway, and systemd starts it again. What hangs shows in `pulse`.
@@ -11,6 +12,7 @@ mod courier;
 mod desk;
 mod orders;
 mod pulse;
+mod rules;
 mod site;
 mod sources;
 mod uplinks;
@@ -39,6 +41,7 @@ use self::desk::Clerk;
 use self::orders::Orders;
 pub use self::pulse::Pulse;
 use self::pulse::Roster;
+pub use self::rules::Rules;
 pub use self::sources::{Sources, open_outlet, start_sources};
 use self::uplinks::{Uplinks, World};
 
@@ -54,6 +57,10 @@ pub struct Gateway {
     sources: Sources,
     /// Ends by itself when the last outlet is gone.
     pipeline: JoinSet<()>,
+    /// The rules, for those who change them and look at them.
+    pub rules: Rules,
+    /// Ends when the rules have begun.
+    beginning: JoinSet<()>,
     uplinks: Uplinks,
     roster: Roster,
     /// Answers on the daemon's socket, if it could be had.
@@ -85,7 +92,10 @@ impl Gateway {
         let (groups, inbox) = mpsc::channel(limits::GROUPS_QUEUED_MAX);
         let filter = Filter::new(&config.deadbands, Arc::clone(&points));
         let mut pipeline = JoinSet::new();
-        pipeline.spawn(pipeline::run(inbox, filter, store.clone()));
+        let rules = Rules::new(&config.rules, &filter, &store, (&points, &clock, &events));
+        pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
+        let mut beginning = JoinSet::new();
+        rules.begin(config.rules, &mut beginning);
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
@@ -115,6 +125,8 @@ impl Gateway {
             outlet,
             sources,
             pipeline,
+            rules,
+            beginning,
             uplinks,
             roster,
             api,
@@ -163,10 +175,12 @@ impl Gateway {
     pub async fn stop(mut self) -> Result<(), Fatal> {
         self.outlet = None;
         self.sources.stop_all(limits::STOP_SOURCES_TIME_MAX).await;
-        let committed = timeout(limits::STOP_COMMIT_TIME_MAX, async {
-            while self.pipeline.join_next().await.is_some() {}
-            self.store.flush(true).await
-        });
+        let drained = async { while self.pipeline.join_next().await.is_some() {} };
+        // What hangs here hangs the commit too, which says so.
+        let _ = timeout(limits::STOP_COMMIT_TIME_MAX, drained).await;
+        self.beginning.shutdown().await;
+        self.rules.stop().await;
+        let committed = timeout(limits::STOP_COMMIT_TIME_MAX, self.store.flush(true));
         let committed = committed.await;
         if !self.uplinks.is_empty() {
             self.drain(limits::STOP_DRAIN_TIME_MAX).await;

@@ -152,3 +152,58 @@ pub const RULE_POISON_TIME_US: i64 = 600_000_000;
 /// After which a rule that was given up is tried again; microseconds of the readings' clock: five
 /// minutes. A broker that is back or a device that is right again shall not need a person.
 pub const RULE_GIVEN_UP_TIME_US: i64 = 300_000_000;
+
+// Chains.
+
+/// Readings that a chain takes as one batch; one group may bring more. Enough that the cost of a batch
+/// is small beside its readings, and few enough that the next waits milliseconds.
+pub const RULE_BATCH_READINGS_MAX: usize = 1000;
+
+/// Readings that wait for a chain, then further ones go past it unruled: two seconds at 5,000 a
+/// second, and about 1 MB.
+pub const RULE_INBOX_READINGS_MAX: usize = 10_000;
+
+/// Readings that wait in memory for one rule that was given up, with `on_failure = "hold"`: three
+/// hours of one a second, and about 1 MB. Then the oldest go on without it.
+pub const RULE_HELD_READINGS_MAX: usize = 10_000;
+
+/// Steps in which a rule's watermark moves. Each costs a call, so a second of readings costs ten at
+/// most, and a timer fires at most this much later than its time.
+pub const RULE_TIME_STEP: Duration = Duration::from_millis(100);
+
+/// How long readings may be on their way before they are late, unless the configuration says
+/// otherwise: a bus with a slow device, and a message that was sent twice.
+pub const RULE_LATENESS: &str = "5s";
+
+/// Longest such time an operator may set: windows stay open that long.
+pub const RULE_LATENESS_MAX: Duration = Duration::from_secs(3600);
+
+/// How often the gateway's clock is looked at while a rule waits for a timer and no reading comes.
+pub const RULE_CLOCK_LOOK: Duration = Duration::from_secs(1);
+
+/// What a watermark that the gateway's clock moves stays behind besides its lateness: readings wait
+/// that long at most between their source and their chain.
+pub const RULE_CLOCK_GRACE: Duration = Duration::from_secs(1);
+
+/// A reading dated further ahead of the gateway's clock does not move a watermark: its device's clock
+/// is wrong.
+pub const RULE_AHEAD_MAX: Duration = Duration::from_secs(10);
+
+/// Readings that come this much too late are told, when nothing else comes: a clock went back.
+pub const RULE_LATE_TOLD: Duration = Duration::from_secs(60);
+
+/// Rounds in which timers fire that fired timers set, each time the watermark moves. A rule that
+/// catches up an hour of minutes needs sixty; the rest comes with the next step.
+pub const RULE_TIMER_ROUNDS_MAX: usize = 100;
+
+/// Lists of points that a chain remembers, so that readings of the same poll share one.
+pub const RULE_POINT_LISTS_MAX: usize = 256;
+
+/// Lines of its log that are remembered of a rule.
+pub const RULE_LOG_LINES_KEPT: usize = 100;
+
+/// Stack of a chain's thread, bytes: that of a rule ([`RULE_STACK_BYTES_MAX`]), and wasmtime's own.
+pub const RULE_CHAIN_STACK_BYTES: usize = 1024 * 1024;
+
+/// Rules of one gateway; each has its memory and, unless rules feed one another, its thread.
+pub const RULES_MAX: usize = 200;

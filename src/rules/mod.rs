@@ -5,34 +5,51 @@
 //! emitted readings, state, timers and its place in the input are committed in one transaction, and
 //! a trap, an error or a limit takes all of it back. It has no files, no network and no other clock.
 
+pub mod board;
 mod cache;
 mod calls;
 pub mod cases;
+pub mod chain;
 pub mod compile;
+pub mod convert;
+pub mod definition;
 pub mod door;
 pub mod engine;
 mod failure;
 pub mod fetch;
 pub mod folder;
+pub mod graph;
 mod guest;
+pub mod inbox;
 mod inspect;
 pub mod instance;
 pub mod ladder;
 mod log;
 pub mod manifest;
+pub mod node;
+pub mod pattern;
 pub mod program;
+pub mod report;
+pub mod router;
 pub mod settings;
 pub mod signature;
 #[cfg(test)]
 mod tests;
+pub mod time;
 pub mod want;
 pub mod wit;
 
+pub use board::{Board, World};
+pub use chain::{Chain, Feed, Sink};
+pub use definition::{Definition, Loaded, Loader, Mode, Opened, Wasm};
 pub use engine::{Code, Engine};
 pub use instance::Instance;
 pub use ladder::{Climb, Ladder, OnFailure, Step};
 pub use manifest::Manifest;
+pub use pattern::Pattern;
 pub use program::{Program, Refused};
+pub use report::{Report, State};
+pub use router::{Router, Routes};
 pub use settings::{Asked, Limits, Settings};
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use super::wit::Param;
 use crate::limits;
 
 /// A rule as it stands in the configuration, as far as running it needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The name of its table, `[rule.NAME]`.
     pub name: Arc<str>,

@@ -1,0 +1,131 @@
+//! Rules in the gateway: they are begun when the store has told what they had kept, and until then
+//! their readings wait. Changed while everything runs, and stopped between pipeline and store.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::clock::Clock;
+use crate::events::{Events, chain};
+use crate::limits;
+use crate::pipeline::{Exit, Filter};
+use crate::reading::Points;
+use crate::rules::{Board, Definition, Failure, Report, Router, Routes, Wasm, World};
+use crate::store::Store;
+
+/// The gateway's rules; cheap to clone.
+#[derive(Clone)]
+pub struct Rules {
+    board: Arc<Mutex<Option<Board>>>,
+    router: Arc<Router>,
+    store: Store,
+    events: Events,
+    points: Arc<Points>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Rules {
+    /// Makes room for rules; their readings begin to wait. `filter` has the deadbands of what leaves.
+    #[must_use]
+    pub fn new(
+        rules: &[Definition],
+        filter: &Filter,
+        store: &Store,
+        (points, clock, events): (&Arc<Points>, &Arc<dyn Clock>, &Events),
+    ) -> Self {
+        let (out, filter) = (store.clone(), filter.fresh());
+        let world = World {
+            points: Arc::clone(points),
+            clock: Arc::clone(clock),
+            events: events.clone(),
+            loader: Arc::new(Wasm::default()),
+            sink: Arc::new(move || Box::new(Exit::new(filter.fresh(), out.clone()))),
+        };
+        let board = Board::new(rules, world);
+        Self {
+            router: Arc::clone(board.router()),
+            board: Arc::new(Mutex::new(Some(board))),
+            store: store.clone(),
+            events: events.clone(),
+            points: Arc::clone(points),
+            clock: Arc::clone(clock),
+        }
+    }
+
+    /// Returns the pipeline's way into the rules.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let (points, clock) = (Arc::clone(&self.points), Arc::clone(&self.clock));
+        Routes::new(Arc::clone(&self.router), points, clock, self.events.clone())
+    }
+
+    /// Begins rules where the store says they stood; asks again while the disk refuses.
+    pub fn begin(&self, rules: Vec<Definition>, tasks: &mut JoinSet<()>) {
+        if rules.is_empty() {
+            return;
+        }
+        let this = self.clone();
+        tasks.spawn(async move {
+            let kept = loop {
+                match this.store.kept().await {
+                    Ok(kept) => break kept,
+                    Err(error) => {
+                        this.events.raise(chain::state_unread(&error.to_string()));
+                        sleep(limits::DISK_RETRY_DELAY_MAX).await;
+                    }
+                }
+            };
+            this.events.clear(&chain::STATE_UNREAD, "rules", "are begun");
+            this.change(rules, kept).await;
+        });
+    }
+
+    /// Makes exactly these rules run, between two batches, without losing a reading. Returns those
+    /// that could not be changed, with the reason; they go on as they were.
+    pub async fn apply(&self, rules: Vec<Definition>) -> Vec<(Arc<str>, Failure)> {
+        match self.store.kept().await {
+            Ok(kept) => self.change(rules, kept).await,
+            Err(error) => {
+                self.events.raise(chain::state_unread(&error.to_string()));
+                let failure = Failure { code: "gateway.disk".into(), message: error.to_string() };
+                rules.iter().map(|rule| (Arc::clone(rule.name()), failure.clone())).collect()
+            }
+        }
+    }
+
+    async fn change(
+        &self,
+        rules: Vec<Definition>,
+        kept: BTreeMap<Arc<str>, crate::state::Kept>,
+    ) -> Vec<(Arc<str>, Failure)> {
+        let board = Arc::clone(&self.board);
+        // Compiling takes seconds, and old chains finish what waits: not on the network's thread.
+        let done = tokio::task::spawn_blocking(move || {
+            let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+            board.as_mut().map(|board| board.apply(rules, kept)).unwrap_or_default()
+        });
+        done.await.unwrap_or_default()
+    }
+
+    /// Returns the state of every rule, in the order of their names.
+    #[must_use]
+    pub fn status(&self) -> Vec<Report> {
+        self.router.status()
+    }
+
+    /// Stops: what waits is processed within [`limits::STOP_RULES_TIME_MAX`], the rest goes on
+    /// unruled. Call it when the pipeline has ended.
+    pub async fn stop(&self) {
+        let board = Arc::clone(&self.board);
+        let stopped = tokio::task::spawn_blocking(move || {
+            let board = board.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(board) = board {
+                board.stop(limits::STOP_RULES_TIME_MAX);
+            }
+        });
+        // A compiler that is at work ends with the process.
+        let _ = timeout(limits::STOP_RULES_TIME_MAX * 2, stopped).await;
+    }
+}

@@ -1,0 +1,125 @@
+//! A rule as the configuration has it, and who makes one run.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::pattern::Pattern;
+use super::wit::Series;
+use super::{Code, Engine, Failure, Instance, OnFailure, Program, Rule, Settings};
+use crate::state::{Declared, Kept};
+
+/// A rule as the configuration has it.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// Name, parameters and limits.
+    pub settings: Settings,
+    /// Its file.
+    pub file: PathBuf,
+    /// What the file held when it was read; shared by the rules made from it.
+    pub code: Arc<[u8]>,
+    /// SHA-256 of that, hexadecimal.
+    pub digest: Arc<str>,
+    /// The version its author gave it.
+    pub version: Arc<str>,
+    /// What it takes.
+    pub on: Vec<Pattern>,
+    /// Readings that it is known to make under names of its own.
+    pub makes: Vec<Pattern>,
+    /// Whether the readings it takes also go on.
+    pub keep: bool,
+    /// Whether what it makes goes on.
+    pub mode: Mode,
+    /// What becomes of its readings while it cannot run.
+    pub on_failure: OnFailure,
+    /// How long readings may be on their way before they are late.
+    pub lateness: Duration,
+}
+
+/// Whether what a rule makes goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Live,
+    /// It does not: the rule sees the same readings, and they go on as if it were not there.
+    Shadow,
+}
+
+impl Definition {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// Returns whether a running rule of the other definition need not be touched.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let what = |it: &Self| (it.keep, it.mode, it.on_failure, it.lateness);
+        self.settings == other.settings
+            && self.digest == other.digest
+            && self.on == other.on
+            && what(self) == what(other)
+    }
+
+    /// Returns whether it takes this point.
+    #[must_use]
+    pub fn takes(&self, device: &str, point: &str) -> bool {
+        self.on.iter().any(|on| on.takes(device, point))
+    }
+}
+
+/// Makes rules out of their files. Two kinds: [`Wasm`], and rules written in Rust for tests.
+pub trait Loader: Send + Sync {
+    /// Checks a file and compiles it; may take seconds.
+    ///
+    /// # Errors
+    /// When it is no rule that can run here.
+    fn load(&self, rule: &Definition) -> Result<Arc<dyn Loaded>, Failure>;
+}
+
+/// A rule's file, ready to run.
+pub trait Loaded: Send + Sync {
+    /// Begins a rule over `series` with what was kept of it; takes some microseconds.
+    ///
+    /// # Errors
+    /// When the rule itself refuses.
+    fn open(&self, settings: &Settings, series: &[Series], kept: Kept) -> Result<Opened, Failure>;
+}
+
+/// A rule that has begun.
+pub struct Opened {
+    /// The rule.
+    pub rule: Box<dyn Rule>,
+    /// What it has declared until now.
+    pub declared: Vec<Declared>,
+}
+
+/// Makes rules of WASM; the machine is set up with the first.
+#[derive(Default)]
+pub struct Wasm(OnceLock<Result<Engine, String>>);
+
+impl Loader for Wasm {
+    fn load(&self, rule: &Definition) -> Result<Arc<dyn Loaded>, Failure> {
+        let engine = self.0.get_or_init(|| Engine::new(Code::Auto)).as_ref();
+        let engine =
+            engine.map_err(|why| Failure { code: "engine".to_owned(), message: why.clone() })?;
+        let refused = |refused: super::Refused| Failure {
+            code: refused.code.to_owned(),
+            message: format!("its file {}. {}", refused.message, refused.next).trim().to_owned(),
+        };
+        let program = Program::load(engine, &rule.code).map_err(refused)?;
+        Ok(Arc::new(Compiled(program)))
+    }
+}
+
+struct Compiled(Arc<Program>);
+
+impl Loaded for Compiled {
+    fn open(&self, settings: &Settings, series: &[Series], kept: Kept) -> Result<Opened, Failure> {
+        let instance = Instance::open(&self.0, settings, series, kept)?;
+        let declared = instance.kept().declared.clone();
+        Ok(Opened { rule: Box::new(instance), declared })
+    }
+}
