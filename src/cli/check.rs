@@ -1,6 +1,8 @@
 //! `fieldgate check`: loads the configuration exactly as the daemon does and says what it found.
 //! Opens no port.
 
+mod rules;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -96,6 +98,7 @@ fn summary(path: &Path, config: &Config, all_points: bool) -> String {
             }
         }
     }
+    rules::lines(config, &mut lines);
     for uplink in &config.uplinks {
         let broker = &uplink.broker;
         let tls = if broker.tls.is_some() { "TLS" } else { "no TLS" };

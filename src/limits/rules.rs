@@ -204,6 +204,3 @@ pub const RULE_LOG_LINES_KEPT: usize = 100;
 
 /// Stack of a chain's thread, bytes: that of a rule ([`RULE_STACK_BYTES_MAX`]), and wasmtime's own.
 pub const RULE_CHAIN_STACK_BYTES: usize = 1024 * 1024;
-
-/// Rules of one gateway; each has its memory and, unless rules feed one another, its thread.
-pub const RULES_MAX: usize = 200;

@@ -268,6 +268,8 @@ impl Board {
             (None, made) => {
                 let known = parked.is_some();
                 let kept = parked.unwrap_or_default();
+                // What was refused before has been told.
+                let told = matches!(made, Made::Refused(_));
                 let opened = match made {
                     Made::New(loaded) => loaded.open(&rule.settings, &[], kept.clone()),
                     Made::Refused(failure) => Err(failure),
@@ -280,7 +282,7 @@ impl Board {
                     Ok(opened) => (Some(Ladder::new(opened.rule, rule.on_failure)), None),
                     Err(failure) => (None, Some(failure)),
                 };
-                if let Some(failure) = failure.clone() {
+                if let Some(failure) = failure.clone().filter(|_| !told) {
                     fail(self, &rule, false, failure);
                 }
                 let mut node = Node::new(rule, ladder, kept, world);
