@@ -78,7 +78,7 @@ impl Gateway {
         let clerk = Clerk::new(&config, &events);
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
-        let rules = Orders::open(&config, &clock, &events);
+        let orders = Orders::open(&config, &clock, &events);
         let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
         let (store, thread) = Store::open_for(
             names,
@@ -100,7 +100,7 @@ impl Gateway {
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
         let events_too = events.clone();
-        let world = World { points: known, clock: time, events: events_too, rules: rules.clone() };
+        let world = World { points: known, clock: time, events: events_too, rules: orders.clone() };
         let mut uplinks = Uplinks::new(roster.clone(), world);
         for (settings, place) in config.uplinks.into_iter().zip(0..) {
             uplinks.start(settings, store.share(place));
@@ -114,7 +114,7 @@ impl Gateway {
         }
         let outlet = Some(outlet);
         let (mut api, stop_api) = (JoinSet::new(), CancellationToken::new());
-        let clerk = Arc::new(clerk.open(store.clone(), now, uplinks.links(), &roster, rules));
+        let clerk = Arc::new(clerk.open(store.clone(), now, uplinks.links(), &roster, orders));
         if let Some(server) = Server::open(&config.api, clerk, &events) {
             api.spawn(server.serve(stop_api.clone()));
         }
