@@ -63,9 +63,12 @@ impl Sink for Exit {
     }
 }
 
+/// By device and point.
+type Bands = HashMap<(Arc<str>, Arc<str>), f64>;
+
 /// The deadbands of all points, and what each point sent last.
 pub struct Filter {
-    bands: Arc<HashMap<(Arc<str>, Arc<str>), f64>>,
+    bands: Arc<Bands>,
     points: Arc<Points>,
     /// By point id; filled when a point is first seen.
     states: Vec<State>,
@@ -96,7 +99,7 @@ impl Filter {
         let bands = deadbands
             .iter()
             .map(|d| ((Arc::clone(&d.device), Arc::clone(&d.point)), d.band))
-            .collect::<HashMap<_, _>>();
+            .collect::<Bands>();
         Self { bands: Arc::new(bands), points, states: Vec::new() }
     }
 

@@ -63,10 +63,16 @@ impl Definition {
             && what(self) == what(other)
     }
 
-    /// Returns whether it takes this point.
+    /// Returns whether it takes this point of a source.
     #[must_use]
     pub fn takes(&self, device: &str, point: &str) -> bool {
         self.on.iter().any(|on| on.takes(device, point))
+    }
+
+    /// Returns whether it takes this point when another rule makes it.
+    #[must_use]
+    pub fn takes_made(&self, device: &str, point: &str) -> bool {
+        self.on.iter().any(|on| on.takes_made(device, point))
     }
 }
 

@@ -43,7 +43,8 @@ impl Graph {
         let mut edges = Vec::new();
         for (from, knot) in knots.iter().enumerate() {
             for (to, other) in knots.iter().enumerate() {
-                let fed = || other.on.iter().any(|on| knot.makes.iter().any(|made| on.meets(made)));
+                let fed =
+                    || other.on.iter().any(|on| knot.makes.iter().any(|made| on.may_take(made)));
                 if from != to && fed() {
                     edges.push((from, to));
                 }
@@ -132,8 +133,16 @@ mod tests {
 
     #[test]
     fn a_rule_does_not_feed_itself() {
-        let graph = Graph::of(&[knot("mean", "*", &["*/*_mean"])]).unwrap();
+        let graph = Graph::of(&[knot("mean", "*/*mean", &["*/*_mean"])]).unwrap();
         assert!(graph.edges.is_empty());
+    }
+
+    #[test]
+    fn rules_over_all_points_of_a_device_do_not_feed_each_other() {
+        let knots = [knot("a", "m/*", &["m/*.mean"]), knot("b", "m/*", &["m/*.max"])];
+        assert_eq!(Graph::of(&knots).unwrap().chains, [vec![0], vec![1]]);
+        let knots = [knot("a", "m/*", &["m/*.mean"]), knot("b", "m/*.mean", &["m/*.max"])];
+        assert_eq!(Graph::of(&knots).unwrap().chains, [vec![0, 1]]);
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub struct Node {
     time: Time,
     series: Vec<PointId>,
     series_of: HashMap<PointId, u32>,
-    /// Whether it takes a point, by point id.
+    /// Whether it takes a point, by point id: when a source makes it, when a rule does.
     takes: Vec<Option<bool>>,
     outputs: Vec<(Stream, PointId)>,
     points: Arc<Points>,
@@ -155,7 +155,8 @@ impl Node {
         if item.from == Some(self.index) || (item.from.is_some() && !item.feeds) {
             return false;
         }
-        let at = item.point.0 as usize;
+        let made = item.from.is_some();
+        let at = item.point.0 as usize * 2 + usize::from(made);
         if at >= self.takes.len() {
             self.takes.resize(at + 1, None);
         }
@@ -163,7 +164,11 @@ impl Node {
             return known;
         }
         let info = self.points.info(item.point);
-        let takes = self.rule.takes(&info.device, &info.point);
+        let takes = if made {
+            self.rule.takes_made(&info.device, &info.point)
+        } else {
+            self.rule.takes(&info.device, &info.point)
+        };
         self.takes[at] = Some(takes);
         takes
     }

@@ -1,4 +1,8 @@
 //! Which readings a rule takes: `device/point` with `*` for any run of characters, `*` alone for all.
+//!
+//! A bare `*` behind the slash means the points of sources. What rules make is taken by a pattern that
+//! says something about the point's name (`meter/*.mean`): else two rules over all points of a device
+//! would feed each other whatever they make.
 
 use std::fmt;
 
@@ -49,6 +53,18 @@ impl Pattern {
     pub fn takes(&self, device: &str, point: &str) -> bool {
         fits(self.device.as_bytes(), device.as_bytes())
             && fits(self.point.as_bytes(), point.as_bytes())
+    }
+
+    /// Returns whether it takes this point when a rule makes it.
+    #[must_use]
+    pub fn takes_made(&self, device: &str, point: &str) -> bool {
+        &*self.point != "*" && self.takes(device, point)
+    }
+
+    /// Returns whether it takes some of what a rule makes under such names.
+    #[must_use]
+    pub fn may_take(&self, made: &Self) -> bool {
+        &*self.point != "*" && self.meets(made)
     }
 
     /// Returns whether there is a name that both take.
