@@ -45,7 +45,7 @@ pub(super) struct Modbus {
     /// Go on at other speeds and layouts when somebody has answered
     #[arg(long)]
     all: bool,
-    /// Wait for each answer; 120ms on a line, 600ms on a network when absent
+    /// Wait for each answer; 80ms on a line, 600ms on a network when absent
     #[arg(long, value_name = "TIME")]
     timeout: Option<humantime::Duration>,
     /// JSON, one object

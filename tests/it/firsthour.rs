@@ -145,6 +145,15 @@ fn noise_and_echoes_are_told_from_answers_and_silence_is_explained() {
 }
 
 #[test]
+fn a_device_that_answers_later_than_a_scan_waits_is_found_all_the_same() {
+    let bench = Bench::new();
+    let _slow = bench.devices("2=plain,3=plain,6=plain", &["--late", "150"]);
+    let (code, said) =
+        bench.run(&["scan", "modbus", "./line", "--ids", "1-6", "--line", "9600 8N1"]);
+    assert!(code == 0 && said.contains("ids 2, 3, 6 answer"), "{said}");
+}
+
+#[test]
 fn a_gateway_on_the_network_has_only_the_ids_behind_it_and_odd_targets_are_named() {
     let bench = Bench::new();
     let port = peers::free_port();

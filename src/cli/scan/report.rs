@@ -38,7 +38,8 @@ impl Report<'_> {
             text += &format!("{}: nothing\n", silent.join(", "));
         }
         for found in &self.sight.found {
-            let ids: Vec<_> = found.ids.iter().map(|(id, _)| *id).collect();
+            let mut ids: Vec<_> = found.ids.iter().map(|(id, _)| *id).collect();
+            ids.sort_unstable();
             let which = if ids.len() == 1 { "id" } else { "ids" };
             let verb = if ids.len() == 1 { "answers" } else { "answer" };
             text += &format!("{}: {which} {} {verb}\n", found.way, join(&ids));

@@ -13,6 +13,7 @@ use crate::error::{Exit, Fatal};
 use crate::events::firsthour;
 
 /// Everything that setup would write.
+#[derive(Clone)]
 pub(super) struct Drafts {
     main: PathBuf,
     files: BTreeMap<PathBuf, String>,

@@ -26,9 +26,13 @@ impl Walk<'_> {
             return self.try_out(name, None, None);
         }
         let there = there.first().map(|(_, url)| url.clone()).unwrap_or_default();
+        let (before, mut proposed) = (self.drafts.clone(), there.clone());
         for _ in 0..TRIES_MAX {
-            let url =
-                self.ask.ask("uplink", "mqtt://HOST or mqtts://HOST, or - for none", &there)?;
+            // Nothing stays of a try that was not kept.
+            self.drafts = before.clone();
+            let question = "mqtt://HOST or mqtts://HOST, or - for none";
+            let url = self.ask.ask("uplink", question, &proposed)?;
+            proposed.clone_from(&url);
             if url.is_empty() {
                 self.ask.say("  readings are kept in the buffer until there is one");
                 return Ok(true);
@@ -72,6 +76,7 @@ impl Walk<'_> {
         let password = self.ask.secret("password", "its password")?;
         if let Some(password) = &password {
             let path = self.drafts.secret(&format!("{NAME}.password"), password.clone());
+            let path = std::path::absolute(&path).unwrap_or(path);
             let (user, path) = (outline::text(&user), outline::text(&path.to_string_lossy()));
             let auth = format!("{{ user = {user}, password = {{ file = {path} }} }}");
             self.drafts.set(&["uplink", NAME], "auth", &auth)?;

@@ -1,12 +1,12 @@
 """Modbus devices on a line of their own, for the tests of the first hour.
 
-usage: line_device.py LINK UNITS [--line BAUD[,2][,O]] [--echo] [--noise] [--die-after N] [--tcp PORT]
+usage: line_device.py LINK UNITS [--line BAUD[,2][,O]] [--echo] [--noise] [--die-after N] [--late MS] [--tcp PORT]
 
 Makes a pseudo-terminal, links LINK to it, and answers there as pymodbus does, but only while the
 other side has set it to the wanted speed, two stop bits (",2") or odd parity (",O"); at any other
 speed the devices hear noise and are silent. UNITS is a list as 1=sdm630,5=trs02a,9=plain. --echo
 gives every request back first, --noise adds bytes of no meaning to every answer, --die-after N closes
-the line after N requests. With --tcp PORT it is a Modbus TCP gateway with these units behind it.
+the line after N requests, --late waits so long before every answer. With --tcp PORT it is a Modbus TCP gateway with these units behind it.
 """
 
 import argparse
@@ -113,6 +113,7 @@ def serve_line(args, units):
                 sys.exit(0)
             function, address, count = struct.unpack(">BHH", pdu)
             reply = units.answer(number, function, address, count)
+            time.sleep(args.late / 1000)
             if args.echo:
                 os.write(master, frame)
             if reply is not None:
@@ -150,6 +151,7 @@ parser.add_argument("--line")
 parser.add_argument("--echo", action="store_true")
 parser.add_argument("--noise", action="store_true")
 parser.add_argument("--die-after", type=int, default=0)
+parser.add_argument("--late", type=int, default=0)
 parser.add_argument("--tcp", type=int, default=0)
 arguments = parser.parse_args()
 if arguments.tcp:
