@@ -102,10 +102,17 @@ const OPEN_MAX: usize = 256;
 /// What is open of one series.
 #[derive(State, Default)]
 pub struct Open {
-    /// Panes by their beginning. A sliding window is several panes, any other is one.
-    panes: BTreeMap<Timestamp, Pane>,
+    /// Panes by their beginning, in order. A sliding window is several panes, any other is one.
+    panes: Vec<(Timestamp, Pane)>,
     /// End of the newest sliding window that was sent.
     done: Option<Timestamp>,
+}
+
+impl Open {
+    /// Where the pane of this beginning stands, or would stand.
+    fn place(&self, begin: Timestamp) -> Result<usize, usize> {
+        self.panes.binary_search_by(|(known, _)| known.cmp(&begin))
+    }
 }
 
 #[rule(state = Open, outputs = Vec<(Figure, Output)>, emits = ["{device}/{point}.{emit}"])]
@@ -147,11 +154,18 @@ impl Rule for Aggregate {
             self.visit(r, open);
         } else {
             let begin = r.at.floor(self.step());
-            if open.panes.len() >= OPEN_MAX && !open.panes.contains_key(&begin) {
-                out.log(Level::Warn, "a reading far ahead of the others is left out");
-                return;
-            }
-            open.panes.entry(begin).or_default().take(r, self.samples);
+            let place = match open.place(begin) {
+                Ok(place) => place,
+                Err(_) if open.panes.len() >= OPEN_MAX => {
+                    out.log(Level::Warn, "a reading far ahead of the others is left out");
+                    return;
+                }
+                Err(place) => {
+                    open.panes.insert(place, (begin, Pane::default()));
+                    place
+                }
+            };
+            open.panes[place].1.take(r, self.samples);
         }
         self.arm(open, out);
     }
@@ -166,22 +180,22 @@ impl Rule for Aggregate {
     fn wake(&self, at: Timestamp, open: &mut Open, out: &mut Out<Vec<(Figure, Output)>>) {
         match self.kind {
             Kind::Tumbling => {
-                if let Some(pane) = open.panes.remove(&(at - self.window)) {
-                    send(&pane, at, out);
+                if let Ok(place) = open.place(at - self.window) {
+                    send(&open.panes.remove(place).1, at, out);
                 }
             }
             Kind::Sliding => {
                 let from = at - self.window;
                 open.done = Some(at);
                 let mut whole = Pane::default();
-                open.panes.range(from..at).for_each(|(_, pane)| whole.add(pane));
+                let inside = open.panes.iter().filter(|(begin, _)| (from..at).contains(begin));
+                inside.for_each(|(_, pane)| whole.add(pane));
                 send(&whole, at, out);
-                open.panes = open.panes.split_off(&(from + self.step()));
+                open.panes.retain(|(begin, _)| *begin >= from + self.step());
             }
             Kind::Session => {
-                if let Some(begin) = open.panes.first_key_value().map(|(begin, _)| *begin)
-                    && let Some(pane) = open.panes.remove(&begin)
-                {
+                if !open.panes.is_empty() {
+                    let (_, pane) = open.panes.remove(0);
                     send(&pane, pane.until(), out);
                 }
             }
@@ -210,37 +224,35 @@ impl Aggregate {
                 last - first < self.window
             }
         };
-        let touching: Vec<Timestamp> = open
-            .panes
-            .iter()
-            .filter(|(from, one)| near(**from, one))
-            .map(|(from, _)| *from)
-            .collect();
-        for from in touching {
-            // The first always; a second one only when both together are not too long.
-            let fits = open
-                .panes
-                .get(&from)
-                .is_some_and(|one| one.until().max(pane.until()) - from.min(begin) < self.window);
-            if fits && let Some(mut one) = open.panes.remove(&from) {
+        // The first always; a second one only when both together are not too long.
+        let mut place = 0;
+        while place < open.panes.len() {
+            let (from, one) = &open.panes[place];
+            let length = one.until().max(pane.until()) - (*from).min(begin);
+            if near(*from, one) && length < self.window {
+                let (from, mut one) = open.panes.remove(place);
                 one.add(&pane);
                 pane = one;
                 begin = begin.min(from);
+            } else {
+                place += 1;
             }
         }
-        open.panes.insert(begin, pane);
+        let place = open.place(begin).unwrap_or_else(|place| place);
+        open.panes.insert(place, (begin, pane));
     }
 
     /// Asks to be woken when the next window ends.
     fn arm(&self, open: &Open, out: &mut Out<Vec<(Figure, Output)>>) {
+        let first = open.panes.first();
         let next = match self.kind {
-            Kind::Tumbling => open.panes.keys().next().map(|begin| *begin + self.window),
+            Kind::Tumbling => first.map(|(begin, _)| *begin + self.window),
             // The first window that has the oldest pane in it and has not been sent.
-            Kind::Sliding => open.panes.keys().next().map(|begin| {
+            Kind::Sliding => first.map(|(begin, _)| {
                 let first = *begin + self.step();
                 open.done.map_or(first, |done| first.max(done + self.step()))
             }),
-            Kind::Session => open.panes.values().next().map(|pane| pane.until() + self.gap),
+            Kind::Session => first.map(|(_, pane)| pane.until() + self.gap),
         };
         match next {
             Some(at) => out.wake_settled(at),

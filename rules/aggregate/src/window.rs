@@ -38,15 +38,16 @@ impl Pane {
             self.samples.push(number);
             self.thin();
         }
-        let one = Self {
-            count: 1,
-            sum: number,
-            min: number,
-            max: number,
-            last: Some((r.at, number)),
-            ..Self::default()
+        (self.min, self.max) = match self.count {
+            0 => (number, number),
+            _ => (self.min.min(number), self.max.max(number)),
         };
-        self.join(&one);
+        self.count += 1;
+        self.sum += number;
+        // Of two readings of one time the one that came later.
+        if self.last.is_none_or(|(at, _)| r.at >= at) {
+            self.last = Some((r.at, number));
+        }
     }
 
     /// Adds another pane, which lies after this one or is of the same session.
@@ -60,10 +61,6 @@ impl Pane {
         let step = 1_usize << (self.thinned - other.thinned);
         self.samples.extend(other.samples.iter().step_by(step));
         self.thin();
-        self.join(other);
-    }
-
-    fn join(&mut self, other: &Self) {
         if other.count == 0 {
             return;
         }
@@ -73,7 +70,6 @@ impl Pane {
         };
         self.count += other.count;
         self.sum += other.sum;
-        // Of two readings of one time the one that came later.
         if self.last.is_none_or(|(at, _)| other.last.is_some_and(|(newer, _)| newer >= at)) {
             self.last = other.last;
         }
