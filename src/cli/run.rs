@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::error::{Exit, Fatal};
 use crate::gateway::Gateway;
 use crate::limits;
+use crate::store::Health;
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -34,7 +35,12 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
     announce(&config);
     super::block_on(async {
         let systemd = Systemd::from_environment();
+        let buffer = config.store.path.clone();
         let mut gateway = Gateway::start(config)?;
+        match gateway.store.status().health {
+            Health::Good => tracing::info!("keeps readings in {}", buffer.display()),
+            _ => tracing::warn!("keeps readings in memory until {} is there", buffer.display()),
+        }
         drop(apart);
         memory::give_back();
         let report = systemd.report(gateway.pulse());
@@ -68,7 +74,6 @@ async fn settled() -> Infallible {
 fn announce(config: &Config) {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!("fieldgate {version}: gateway {}, config {}", config.gateway.name, config.hash);
-    tracing::info!("keeps readings in {}", config.store.path.display());
     for uplink in &config.uplinks {
         let broker = &uplink.broker;
         let scheme = if broker.tls.is_some() { "mqtts" } else { "mqtt" };

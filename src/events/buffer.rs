@@ -104,10 +104,11 @@ pub static FOREIGN: Code = Code {
 pub static UNUSABLE: Code = Code {
     id: "FG-B09",
     title: "the buffer cannot be opened",
-    about: "The gateway cannot create or read its buffer, and without one it could not keep a single \
-            reading safe, so it does not start. systemd starts it again after a pause, which helps \
-            when a disk is mounted late. Otherwise check that the folder exists, belongs to the \
-            user that fieldgate runs as, and has room.",
+    about: "The gateway cannot create or read its buffer, for a reason that does not pass by itself: \
+            its folder or file belongs to another user, or its path names something that is no \
+            buffer. So it does not start, and systemd does not try again (exit 78). A disk that is \
+            full, read-only or not mounted yet keeps nobody from starting: readings wait in memory \
+            until it is there (FG-B01).",
 };
 
 /// Readings came back from a damaged store.
@@ -173,6 +174,7 @@ pub fn refused(path: &Path, words: &str) -> Notice {
     Notice::error(&REFUSED, subject(path), format!("cannot be written: {words}"))
         .seen("New readings wait in memory and are written as soon as it goes again.")
         .likely("the file system is full or its quota is used up")
+        .likely("the disk that belongs there is not mounted yet")
         .likely("it was remounted read-only after an error")
         .likely("the card or disk is failing")
         .try_next("fieldgate buffer status")
@@ -351,6 +353,6 @@ pub fn not_aside(path: &Path) -> Notice {
 pub fn unusable(path: &Path, words: &str) -> Notice {
     Notice::error(&UNUSABLE, subject(path), format!("cannot be opened: {words}"))
         .likely("the folder belongs to another user")
-        .likely("the disk is full or not mounted yet")
-        .try_next("ls -ld on the folder, and df on the disk")
+        .likely("`path` in the `buffer` table has a typing error")
+        .try_next("ls -ld on the folder")
 }

@@ -16,46 +16,83 @@ use crate::limits;
 use crate::store::schema;
 use crate::store::trouble::{OpenError, Trouble};
 
-/// Keeps other daemons away for as long as it lives; the kernel lets go of it with the process.
+/// Keeps other daemons away while it is held; the kernel lets go of it with the process. It is let go
+/// of, and taken again, when the disk goes: a file that stays open would keep a sick file system from
+/// being unmounted and checked, and would lock one that is no longer there.
 pub(super) struct Lock {
-    file: File,
+    /// `None` while it is not held.
+    file: Option<File>,
     /// Highest epoch that any store at this path ever had.
     epoch: u64,
     /// The highest one before the present.
     epoch_before: u64,
     /// An ordinal that was on disk before it was noted here, in the present epoch.
     reached: u64,
+    /// Whether this process has held it before, and someone else since.
+    was_held: bool,
+    was_lent: bool,
 }
 
 impl Lock {
-    /// Takes the lock beside `path`.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+    /// Reads what stands beside `path`, as far as it can be read, and takes nothing.
+    pub(super) fn of(path: &Path) -> Self {
+        let text = File::open(beside(path, "lock")).map(|file| read(&file)).unwrap_or_default();
+        let epoch = field(&text, "epoch").unwrap_or(0);
+        let reached = field(&text, "reached").unwrap_or(0);
+        Self { file: None, epoch, epoch_before: epoch, reached, was_held: false, was_lent: false }
+    }
+
+    /// Takes the lock beside `path`, unless it is held already.
+    pub(super) fn take(&mut self, path: &Path) -> Result<(), OpenError> {
+        if self.file.is_some() {
+            return Ok(());
+        }
         let refuse = |error: io::Error| OpenError::unusable(path, Trouble::of_io(&error));
         if path.is_dir() {
             return Err(OpenError::unusable(path, Trouble::Folder));
         }
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(refuse)?;
+            // Both a file in its place and a link to what is not mounted "exist already".
+            fs::create_dir_all(folder).map_err(|error| match fs::metadata(folder) {
+                Ok(_) => OpenError::unusable(path, Trouble::NoFolder),
+                Err(_) => refuse(error),
+            })?;
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(beside(path, "lock")).map_err(refuse)?;
-        let mut text = String::new();
-        // Text that cannot be read is text that is not there.
-        let _ = (&file).take(limits::LOCK_FILE_BYTES_MAX).read_to_string(&mut text);
-        match file.try_lock() {
+        let locked = file.try_lock();
+        let text = read(&file);
+        let pid: Option<u32> = field(&text, "pid").and_then(|pid| pid.try_into().ok());
+        match locked {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let pid = field(&text, "pid").and_then(|pid| pid.try_into().ok());
                 return Err(OpenError::Held { path: path.into(), pid });
             }
             Err(fs::TryLockError::Error(error)) => return Err(refuse(error)),
         }
-        let reached = field(&text, "reached").unwrap_or(0);
+        self.was_lent |= self.was_held && pid != Some(std::process::id());
+        self.was_held = true;
         let epoch = field(&text, "epoch").unwrap_or(0);
-        let mut lock = Self { file, epoch, epoch_before: epoch, reached };
-        lock.write().map_err(refuse)?;
-        Ok(lock)
+        let reached = field(&text, "reached").unwrap_or(0);
+        if epoch > self.epoch {
+            (self.epoch_before, self.epoch) = (epoch, epoch);
+            self.reached = reached;
+        } else if epoch == self.epoch {
+            self.reached = self.reached.max(reached);
+        }
+        self.file = Some(file);
+        self.write().map_err(refuse)
+    }
+
+    /// Lets go of it until it is taken again.
+    pub(super) fn let_go(&mut self) {
+        self.file = None;
+    }
+
+    /// Returns whether another process may have worked on the store since this was asked last.
+    pub(super) fn was_lent(&mut self) -> bool {
+        std::mem::take(&mut self.was_lent)
     }
 
     /// Returns the highest epoch that any store at this path ever had; 0 when there was none.
@@ -76,7 +113,7 @@ impl Lock {
             self.reached = 0;
         }
         self.write()?;
-        self.file.sync_all()
+        self.file.as_ref().map_or(Ok(()), File::sync_all)
     }
 
     /// Notes the epoch of a store that was there before this lock.
@@ -98,10 +135,11 @@ impl Lock {
 
     /// Numbers have a fixed width, so that writing over them never leaves half of one.
     fn write(&mut self) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.seek(SeekFrom::Start(0))?;
         let (pid, reached) = (std::process::id(), self.reached);
         let line = format!("epoch {:020} pid {pid:010} reached {reached:020}\n", self.epoch);
-        self.file.write_all(line.as_bytes())
+        file.write_all(line.as_bytes())
     }
 
     /// Returns an epoch that no store at this path had before: the time, or one more than the
@@ -126,6 +164,25 @@ pub(super) fn begins_as_a_database(path: &Path) -> bool {
     let mut head = [0; 16];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok()
         && head == *b"SQLite format 3\0"
+}
+
+/// Reads a lock's text; one that cannot be read is one that is not there.
+fn read(mut file: &File) -> String {
+    let mut text = String::new();
+    let _ = file.seek(SeekFrom::Start(0));
+    let _ = file.take(limits::LOCK_FILE_BYTES_MAX).read_to_string(&mut text);
+    text
+}
+
+/// Says why a database cannot be opened for writing where SQLite says only that it cannot; `None`
+/// when the files themselves can.
+pub(super) fn why_unusable(path: &Path) -> Option<Trouble> {
+    ["", "-wal", "-shm"].into_iter().find_map(|end| {
+        match OpenOptions::new().read(true).write(true).open(with(path, end)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Some(Trouble::of_io(&error)),
+            _ => None,
+        }
+    })
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

@@ -19,6 +19,8 @@ use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage};
 /// A snapshot of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
+    /// Whether the file was read since the start; all that is said here is nothing before.
+    pub opened: bool,
     /// Unix seconds when this store was created.
     pub epoch: u64,
     /// In the order of [`Stream::ALL`].

@@ -1,7 +1,9 @@
 //! The store's promises one by one; `model` holds it against a plain list, `damage` has what goes
 //! wrong.
 
+mod away;
 mod damage;
+mod hard;
 mod held;
 mod killed;
 mod layout;
@@ -223,6 +225,7 @@ fn numbers(batch: &Batch) -> Vec<i64> {
     let mut found = Vec::new();
     decode(batch.payload()).unwrap().rows(|row| match row.value {
         Some(RowValue::Decimal(decimal)) => found.push(decimal.digits),
+        Some(RowValue::Text(text)) => found.push(text.parse().unwrap()),
         other => panic!("{other:?}"),
     });
     found

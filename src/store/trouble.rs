@@ -22,6 +22,10 @@ pub enum Trouble {
     Missing,
     /// A folder stands where the file should.
     Folder,
+    /// A file stands where a folder should.
+    NoFolder,
+    /// No file can have that name.
+    Name,
     /// Reading or writing fails: the medium is going, or was taken out.
     Failing,
     /// Another program holds the file.
@@ -71,11 +75,23 @@ impl Trouble {
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             io::ErrorKind::PermissionDenied => Self::NotAllowed,
             io::ErrorKind::IsADirectory => Self::Folder,
-            io::ErrorKind::NotFound
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::AlreadyExists => Self::Missing,
+            io::ErrorKind::NotADirectory => Self::NoFolder,
+            io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput => Self::Name,
+            // A link whose target is not mounted yet exists, and is no folder.
+            io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists => Self::Missing,
             io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => Self::Busy,
             _ => Self::Failing,
+        }
+    }
+
+    /// Returns whether it may pass without anyone changing the configuration or the rights: room is
+    /// made, a disk is mounted, or mounted for writing again. Then the store waits for it.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Full | Self::ReadOnly | Self::Missing | Self::Failing | Self::Busy => true,
+            Self::NotAllowed | Self::Folder | Self::NoFolder | Self::Name => false,
+            Self::Damaged | Self::Odd => false,
         }
     }
 
@@ -88,6 +104,8 @@ impl Trouble {
             Self::NotAllowed => "this user may not write there",
             Self::Missing => "its folder does not exist and cannot be made, or it is gone",
             Self::Folder => "it is a folder; `path` names the file in it, as in FOLDER/buffer.db",
+            Self::NoFolder => "one of the folders in its path is a file",
+            Self::Name => "no file can have that name",
             Self::Failing => "the disk reports errors when it is read or written",
             Self::Busy => "another program holds the file",
             Self::Damaged => "what is stored there is damaged",
@@ -152,7 +170,13 @@ impl OpenError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Newer { .. } | Self::Foreign { .. } => Exit::Misconfigured,
-            Self::Held { .. } | Self::Unusable { .. } => Exit::Broken,
+            Self::Unusable { trouble, .. } => match trouble {
+                Trouble::NotAllowed | Trouble::Folder | Trouble::NoFolder | Trouble::Name => {
+                    Exit::Misconfigured
+                }
+                _ => Exit::Broken,
+            },
+            Self::Held { .. } => Exit::Broken,
             Self::Missing { .. } => Exit::Unreachable,
         }
     }

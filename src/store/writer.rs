@@ -71,7 +71,8 @@ pub(super) struct Writer {
 /// A commit that failed.
 #[derive(Clone, Copy)]
 struct Undecided {
-    /// The disk's ordinal before it: a higher one in the file means that it is there.
+    /// The store's epoch and ordinal before it: a higher ordinal in the file means that it is there.
+    epoch: u64,
     before: u64,
     /// Whether it was to bring back what was salvaged.
     salvaged: bool,
@@ -94,7 +95,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         events: Events,
     ) -> Result<Self, OpenError> {
-        let lock = Lock::take(&settings.path)?;
+        let lock = Lock::of(&settings.path);
         let commit = settings.commit.max(limits::COMMIT_MIN);
         let settings = Settings { commit, ..settings };
         let mut writer = Self {
@@ -125,11 +126,9 @@ impl Writer {
                 writer.disk = Some(disk);
                 writer.publish(Outcome::default());
             }
-            // A store that was there before waits for room as it would have if it had been open;
-            // a place that never held one is more likely a mistake that a person should see.
-            Err(OpenError::Unusable { trouble, .. })
-                if trouble == Trouble::Full && writer.lock.epoch() > 0 =>
-            {
+            // What passes by itself is waited for, as it would be if the store had been open:
+            // readings are taken meanwhile. What only a person can change ends the start.
+            Err(OpenError::Unusable { trouble, .. }) if trouble.may_pass() => {
                 let epoch = writer.lock.epoch();
                 writer.shared.show(Status { epoch, ..Status::default() }, 0);
                 writer.refuse(trouble);
@@ -261,6 +260,9 @@ impl Writer {
                 if next.waits {
                     return Err(StoreError::Undated);
                 }
+                if !next.batches.is_empty() {
+                    self.note_reached();
+                }
                 // What is held is newer than all that is on disk.
                 let mut batches = next.batches;
                 if batches.is_empty() {
@@ -334,7 +336,8 @@ impl Writer {
             seal,
             stretch: self.shared.intake.stretched(),
         };
-        let idle = self.work.is_empty() && !(seal && disk.has_open());
+        let held = self.held.on || self.held.is_empty();
+        let idle = self.work.is_empty() && held && !(seal && disk.has_open());
         if idle && !disk.is_due(&around) {
             return disk.tidy().map_err(|error| self.fail(&error));
         }
@@ -356,7 +359,7 @@ impl Writer {
             haul.groups.iter_mut().for_each(dates::doubt);
             self.work.groups.extend(haul.groups.drain(..));
         }
-        let before = disk.ordinal;
+        let (epoch, before) = (disk.epoch, disk.ordinal);
         #[cfg(test)]
         self.shared.faults.arm(disk);
         let saved = around.wear.is_some();
@@ -372,7 +375,7 @@ impl Writer {
             }
             Err(error) => {
                 let salvaged = self.work.salvaged.is_some();
-                self.undecided = Some(Undecided { before, salvaged });
+                self.undecided = Some(Undecided { epoch, before, salvaged });
                 Err(self.fail(&error))
             }
         }
@@ -385,7 +388,9 @@ impl Writer {
         if let Some(disk) = &mut self.disk {
             self.shared.intake.want(std::mem::take(&mut disk.rules.lacking));
         }
-        self.note_reached(outcome.looked_around);
+        if outcome.looked_around || self.lock.reached() == 0 {
+            self.note_reached();
+        }
         let alone = self.uplinks.len() <= 1;
         if outcome.empty && alone && self.settings.write == Write::WhenNeeded {
             self.held.on = true;
@@ -397,11 +402,13 @@ impl Writer {
         self.publish(outcome);
     }
 
-    /// Notes beside the database how far it has come: with the first commit and then once a minute,
-    /// without a sync, since the commit itself was synced before.
-    fn note_reached(&mut self, again: bool) {
+    /// Notes beside the database how far it has come, before what it came to is handed out and once
+    /// a minute: a log that loses its last transactions, to whatever, is found out by it. Without a
+    /// sync: the commit itself was synced before, and the kernel writes the page once in half a
+    /// minute, however often it changes.
+    fn note_reached(&mut self) {
         let Some(disk) = &self.disk else { return };
-        if (again || self.lock.reached() == 0) && self.lock.reach(disk.reached()).is_err() {
+        if disk.reached() > self.lock.reached() && self.lock.reach(disk.reached()).is_err() {
             // The database takes commits, so the disk is told about where it does not.
             tracing::debug!("the lock file does not take a note");
         }
@@ -425,6 +432,9 @@ impl Writer {
         if trouble != Trouble::Full {
             self.unsynced = Unsynced::Yes;
         }
+        if matches!(trouble, Trouble::ReadOnly | Trouble::Failing | Trouble::Missing) {
+            self.lock.let_go();
+        }
         tracing::debug!("the store's database failed: {error}");
         self.refuse(trouble)
     }
@@ -445,6 +455,7 @@ impl Writer {
     fn publish(&mut self, outcome: Outcome) {
         let Some(disk) = &self.disk else { return };
         let mut status = Status {
+            opened: true,
             epoch: disk.epoch,
             damaged_chunks: disk.damaged,
             salvages: disk.salvages().unwrap_or_default(),

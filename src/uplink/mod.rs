@@ -212,11 +212,30 @@ impl<O: Outbox> Uplink<O> {
     }
 
     pub(crate) async fn run_on(mut self, network: &impl Dial, stop: CancellationToken) {
+        self.until_known(&stop).await;
         let carrier = self.carrier.take();
         let mut memory = Memory::new(&self.settings, &self.outbox, carrier);
         self.serve(network, &stop, &mut memory).await;
         if let Some(plan) = &mut memory.plan {
             plan.note(&self.outbox);
+        }
+    }
+
+    /// Waits for a store that the disk did not let us open at the start: without its epoch there is
+    /// nothing to say to a receiver, and what a data plan has used stands in it too.
+    async fn until_known(&self, stop: &CancellationToken) {
+        let mut sealed = self.outbox.sealed();
+        let known = || match self.settings.data_plan {
+            None => self.outbox.standing().epoch > 0,
+            Some(_) => self.outbox.opened(),
+        };
+        while !known() && !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = sealed.changed() => {}
+                // Whoever watches sees that this lives.
+                () = sleep(limits::STATUS_LOOK_TIME) => {}
+            }
         }
     }
 

@@ -67,6 +67,11 @@ pub trait Outbox: Send + Sync {
     /// Returns what waits.
     fn standing(&self) -> Standing;
 
+    /// Returns whether the store was read since the start, which a disk may not allow.
+    fn opened(&self) -> bool {
+        true
+    }
+
     /// Returns what was used of the data plan before this start.
     fn used(&self) -> Option<Used> {
         None

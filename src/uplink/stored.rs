@@ -42,6 +42,10 @@ impl Outbox for Share {
         Standing { epoch: status.epoch, streams: Shelf::ALL.map(waiting) }
     }
 
+    fn opened(&self) -> bool {
+        self.store().status().opened
+    }
+
     fn used(&self) -> Option<Used> {
         Self::used(self)
     }
@@ -76,5 +80,9 @@ impl Outbox for Store {
 
     fn standing(&self) -> Standing {
         self.share(0).standing()
+    }
+
+    fn opened(&self) -> bool {
+        self.status().opened
     }
 }

@@ -15,6 +15,7 @@ mod campaign;
 mod cli;
 mod coap;
 mod config;
+mod disks;
 mod faults;
 mod firsthour;
 mod fuzz;

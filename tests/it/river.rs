@@ -157,7 +157,7 @@ batch = {{ max_age = "500ms" }}
     }
 
     /// Waits until the device has answered so many polls more.
-    async fn pass(&self, polls: u16) {
+    pub async fn pass(&self, polls: u16) {
         let enough = self.polls() + polls;
         while self.polls() < enough {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -281,10 +281,35 @@ fn a_second_daemon_is_refused_by_the_first_ones_number() {
 fn a_place_that_cannot_be_written_is_an_error_in_words() {
     let mut bench = Bench::new();
     std::fs::write(bench.folder.path().join("file"), "").unwrap();
-    bench.settings.path = bench.folder.path().join("file/buffer.db");
-    let error = bench.try_open().err().unwrap();
-    assert!(matches!(error, OpenError::Unusable { trouble: Trouble::Missing, .. }));
-    assert!(!error.to_string().contains("os error"), "{error}");
+    let long = format!("{}/buffer.db", "x".repeat(300));
+    for (path, expected) in [
+        ("file/buffer.db", Trouble::NoFolder),
+        ("file/deeper/buffer.db", Trouble::NoFolder),
+        ("", Trouble::Folder),
+        (&long, Trouble::Name),
+    ] {
+        bench.settings.path = bench.folder.path().join(path);
+        let error = bench.try_open().err().unwrap();
+        let OpenError::Unusable { trouble, .. } = &error else { panic!("{error}") };
+        assert_eq!(*trouble, expected, "{path}");
+        assert_eq!(error.exit(), Exit::Misconfigured, "{path}");
+        assert!(!error.to_string().contains("os error"), "{error}");
+    }
+}
+
+#[test]
+fn what_passes_by_itself_is_waited_for_and_rights_are_a_persons_business() {
+    use std::io::{Error, ErrorKind};
+    for (errno, passes) in [(28, true), (122, true), (30, true), (5, true), (2, true), (116, true)]
+        .into_iter()
+        .chain([(13, false), (1, false), (20, false), (21, false), (36, false)])
+    {
+        let trouble = Trouble::of_io(&Error::from_raw_os_error(errno));
+        assert_eq!(trouble.may_pass(), passes, "errno {errno} is {trouble:?}");
+        let error = OpenError::unusable(Path::new("b"), trouble);
+        assert_eq!(error.exit() == Exit::Misconfigured, !passes, "errno {errno}");
+    }
+    assert_eq!(Trouble::of_io(&Error::from(ErrorKind::PermissionDenied)), Trouble::NotAllowed);
 }
 
 fn pages(path: &Path) -> u32 {

@@ -52,6 +52,19 @@ fn a_batch_acknowledged_in_time_is_never_written_and_its_number_is() {
 }
 
 #[test]
+fn a_stop_writes_what_was_held_although_nothing_else_waits() {
+    let bench = Bench::lazy();
+    let (store, thread) = bench.open_lazily();
+    bench.append(&store, Stream::Data, 1..6);
+    bench.flush(&store, true).unwrap();
+    assert_eq!((bench.all(&store, Stream::Data).len(), bench.rows()), (1, 0));
+    assert_eq!(thread.close(), 0);
+    assert_eq!(bench.rows(), 1);
+    let (store, _thread) = bench.open();
+    assert_eq!(bench.numbers(&store, Stream::Data), [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn a_crash_loses_what_was_held_and_its_numbers_are_never_given_again() {
     let bench = Bench::lazy();
     let (store, thread) = bench.open_lazily();

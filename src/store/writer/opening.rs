@@ -25,6 +25,7 @@ pub(super) enum Unsynced {
 impl Writer {
     /// Opens the file, makes a new store when there is none, and moves a damaged one aside.
     pub(super) fn open_disk(&mut self) -> Result<Disk, OpenError> {
+        self.lock.take(&self.settings.path)?;
         match self.try_open() {
             Err(OpenError::Unusable { trouble: Trouble::Damaged, path }) => {
                 // Where no store ever was, a file that is no database is somebody else's: a wrong
@@ -60,7 +61,12 @@ impl Writer {
 
     fn try_open(&mut self) -> Result<Disk, OpenError> {
         let path = self.settings.path.clone();
-        let refuse = |e: rusqlite::Error| OpenError::unusable(&path, Trouble::of(&e));
+        let refuse = |error: rusqlite::Error| {
+            let trouble = Trouble::of(&error);
+            let vague = matches!(trouble, Trouble::Missing | Trouble::ReadOnly);
+            let why = vague.then(|| file::why_unusable(&path)).flatten();
+            OpenError::unusable(&path, why.unwrap_or(trouble))
+        };
         self.look_at_log()?;
         let io = |e| OpenError::unusable(&path, Trouble::of_io(&e));
         let (conn, kind) = schema::connect(&path).map_err(refuse)?;
@@ -151,12 +157,18 @@ impl Writer {
     }
 
     pub(super) fn reopen(&mut self) -> Result<(), Trouble> {
+        let taken = self.lock.take(&self.settings.path);
+        taken.map_err(|error| self.refuse(error.trouble()))?;
         if self.refused.is_some_and(|refused| refused.trouble == Trouble::Damaged) {
             // It opened before and may open again, but what it holds cannot be worked with.
             self.set_aside().map_err(|error| self.refuse(error.trouble()))?;
         }
         let disk = self.open_disk().map_err(|error| self.refuse(error.trouble()))?;
-        let undecided = self.undecided.take().filter(|it| disk.ordinal > it.before);
+        // When another process worked on the store meanwhile, its ordinals prove nothing: rather
+        // readings twice than none.
+        let own = !self.lock.was_lent();
+        let is_there = |it: &Undecided| own && disk.epoch == it.epoch && disk.ordinal > it.before;
+        let undecided = self.undecided.take().filter(is_there);
         if let Some(Undecided { salvaged, .. }) = undecided {
             // What has come since was not part of it.
             let late = std::mem::take(&mut self.work.acknowledged);
