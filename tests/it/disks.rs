@@ -160,7 +160,7 @@ impl Ext4 {
             && Path::new("/dev/loop-control").exists()
             && Path::new("/sys/fs/ext4/features").exists();
         if !able {
-            eprintln!("no root, loop devices or ext4: nothing can be mounted");
+            println!("no root, loop devices or ext4: nothing can be mounted");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
