@@ -111,12 +111,19 @@ fn summary(path: &Path, config: &Config, all_points: bool) -> String {
     };
     text += &lines.join("\n");
     text + &format!(
-        "\n\n{}: gateway {}, {devices} devices, {points} configured points, \
-         configuration {}{warnings}\nThis configuration can be used.",
+        "\n\n{}: gateway {}, {}, {}, configuration {}{warnings}\nThis configuration can be used.",
         path.display(),
         config.gateway.name,
+        counted(devices, "device"),
+        counted(points, "configured point"),
         config.hash,
     )
+}
+
+/// Returns a number of things: `1 device`, `2 devices`.
+fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 fn link(bus: &Bus) -> String {

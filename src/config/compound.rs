@@ -76,7 +76,11 @@ impl<'a> Table<'a> {
         let [(kind, _, place)] = entries.as_slice() else {
             self.bad(
                 raw.place,
-                format!("{name} names {} places", entries.len()),
+                match entries.len() {
+                    1 => format!("{name} names a place that is not known"),
+                    0 => format!("{name} names no place"),
+                    many => format!("{name} names {many} places"),
+                },
                 format!("{name} = {three}"),
             );
             return None;

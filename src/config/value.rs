@@ -21,7 +21,14 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
 /// Returns a duration as people write it.
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    // humantime reads "30d" and writes "30days".
+    let ms = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let whole = duration.subsec_nanos().is_multiple_of(1_000_000) && ms > 0;
+    match units.into_iter().find(|(_, of)| whole && ms.is_multiple_of(*of)) {
+        Some((unit, of)) => format!("{}{unit}", ms / of),
+        None => humantime::format_duration(duration).to_string(),
+    }
 }
 
 /// Reads `"2GiB"`.
@@ -151,9 +158,18 @@ pub fn broker_url(text: &str) -> Result<BrokerUrl, String> {
     Ok(BrokerUrl { host, port, tls })
 }
 
+/// What else people call what is known here by a name that looks nothing like it.
+const OTHER_NAMES: [(&str, &str); 4] =
+    [("amazon", "aws"), ("iotcore", "aws"), ("microsoft", "azure"), ("tb", "thingsboard")];
+
 /// Returns the word of `known` that is closest to `word`, if any is close.
 pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let far = (word.chars().count() / 3).max(1);
+    let known: Vec<&str> = known.into_iter().collect();
+    let other = OTHER_NAMES.iter().find(|(other, _)| word.eq_ignore_ascii_case(other));
+    if let Some(meant) = other.and_then(|(_, meant)| known.iter().find(|known| *known == meant)) {
+        return Some(meant);
+    }
     known
         .into_iter()
         .map(|known| (strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase()), known))
@@ -179,6 +195,9 @@ mod tests {
     fn a_duration_needs_its_unit() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 24 * 3600)));
+        for text in ["30d", "36h", "90s", "1500ms", "5m"] {
+            assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
         assert!(duration("5").unwrap_err().contains("unit"));
         for bad in ["", "s", "5 bananas", "-5s", "1e400s", "99999999999999999999d"] {
             assert!(duration(bad).is_err(), "{bad}");

@@ -197,7 +197,7 @@ pub fn salvaged(aside: &Path, batches: u64, readings: u64, missing: u64) -> Noti
     let what = format!("gave back {readings} readings, {batches} batches among them");
     let notice = Notice::warning(&SALVAGED, subject(aside), what);
     let notice = match missing {
-        0 => notice.seen("Nothing that it says it held is missing."),
+        0 => return notice.seen("Nothing that it says it held is missing."),
         n => notice.seen(format!("{n} batches that it says it held, at most, cannot be read.")),
     };
     notice.likely("see FG-B02 for what damages a buffer").try_next("fieldgate buffer status")

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use std::time::Duration;
+
 use super::{Code, Notice};
 
 /// A source panicked.
@@ -84,7 +86,8 @@ pub fn source_failed(name: &str, why: &str) -> Notice {
 
 /// The time for draining is over.
 #[must_use]
-pub fn slow_stop(seconds: u64, batches: u64) -> Notice {
+pub fn slow_stop(after: Duration, batches: u64) -> Notice {
+    let seconds = after.as_secs_f64();
     Notice::warning(
         &SLOW_STOP,
         "gateway",

@@ -120,6 +120,19 @@ pub fn database_wants_password(place: &str) -> Notice {
         .try_next("--to-password-file FILE, or --to postgres://USER:PASSWORD@..")
 }
 
+/// TLS was asked for, and the server cannot be trusted; `why` says what was seen.
+#[must_use]
+pub fn database_not_trusted(place: &str, why: &str) -> Notice {
+    Notice::error(&SINK_AWAY, place, format!("is not to be trusted: {why}"))
+        .seen("Nothing was sent to it, not even a password.")
+        .likely("its certificate is from a CA of your own: give that CA with --to-ca FILE")
+        .likely("--to names the server otherwise than its certificate does")
+        .likely(
+            "Debian's PostgreSQL began with a certificate that nobody signed (ssl-cert-snakeoil)",
+        )
+        .try_next("openssl s_client -starttls postgres -connect HOST:5432 -showcerts")
+}
+
 /// There are no tables of ours.
 #[must_use]
 pub fn no_tables(place: &str) -> Notice {

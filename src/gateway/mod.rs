@@ -215,7 +215,7 @@ impl Gateway {
             }
         };
         if timeout(patience, emptied).await.is_err() {
-            self.events.raise(events::gateway::slow_stop(patience.as_secs(), held()));
+            self.events.raise(events::gateway::slow_stop(patience, held()));
         }
     }
 }

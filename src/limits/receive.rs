@@ -69,6 +69,10 @@ pub const LINE_PROTOCOL_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Waiting for a Kafka cluster to take a slice: a leader's election takes some seconds.
 pub const KAFKA_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How long the start waits to see whether a sink is there: one that is answers within a second, and
+/// nothing is received meanwhile.
+pub const SINK_REACH_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Payload bytes of one Kafka request; clusters take 1 MiB by default (`message.max.bytes`), a batch
 /// has half of that at most, and each record needs some for itself.
 pub const KAFKA_REQUEST_BYTES_MAX: usize = 900 * 1024;

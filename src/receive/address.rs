@@ -58,7 +58,7 @@ pub(super) fn broker(text: &str) -> Result<Address, String> {
 }
 
 /// Undoes percent-encoding (RFC 3986, section 2.1); `None` when it is none.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     bytes.extend_from_slice(parts.next()?.as_bytes());

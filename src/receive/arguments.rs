@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     /// Receivers of one group share what arrives, where the broker can; without it each gets all
     #[arg(long, value_name = "NAME")]
     pub(super) group: Option<String>,
-    /// CAs to trust an https:// target by, PEM; the system's store when absent
+    /// CAs to trust an https:// or postgres:// target by, PEM; the system's store when absent
     #[arg(long, value_name = "FILE")]
     pub(super) to_ca: Option<PathBuf>,
     /// Token for a line-protocol target (InfluxDB 2)
@@ -106,7 +106,7 @@ pub(super) enum Target {
     /// Lines of JSON on standard output.
     Ndjson,
     /// Tables, with a ledger.
-    Postgres(Box<tokio_postgres::Config>),
+    Postgres(Box<postgres::Access>),
     /// Lines of JSON in a file.
     File(PathBuf),
     /// A server that takes line protocol.
@@ -135,7 +135,8 @@ impl Arguments {
             [url] if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
                 let password = self.to_password_file.clone().map(|file| Secret::File(file).read());
                 let password = password.transpose().map_err(|error| usage(&error.to_string()))?;
-                Ok(Target::Postgres(Box::new(postgres::configuration(url, password)?)))
+                let ca = self.to_ca.clone();
+                Ok(Target::Postgres(Box::new(postgres::configuration(url, password, ca)?)))
             }
             // Without the word itself: a password may stand in it.
             ["ndjson", second] if second.contains("://") => {

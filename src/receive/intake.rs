@@ -57,6 +57,13 @@ impl Receiver {
         let Self { broker, filters, sink, events, totals, rejects } = self;
         let desk = Desk { events: events.clone(), totals: Arc::clone(&totals), rejects };
         let mut river = River { sink, desk, due: Due::new(), away: None };
+        let reached = tokio::select! {
+            () = stop.cancelled() => return,
+            reached = river.sink.reach() => reached,
+        };
+        if let Err(away) = reached {
+            river.tell_away(away);
+        }
         let mut pauses = Backoff::new(limits::RECONNECT_DELAY_MIN, limits::RECONNECT_DELAY_MAX);
         while !stop.is_cancelled() {
             let began = Instant::now();

@@ -129,6 +129,17 @@ impl Sink for Kafka {
     fn store<'a>(&'a mut self, slice: &'a [Delivery]) -> BoxFuture<'a, Result<Vec<Verdict>, Away>> {
         Box::pin(self.store_all(slice))
     }
+
+    fn reach(&mut self) -> BoxFuture<'_, Result<(), Away>> {
+        Box::pin(async move {
+            let why = match timeout(limits::SINK_REACH_TIME_MAX, self.connect()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => seen(&error),
+                Err(_) => "it did not answer in time".into(),
+            };
+            Err(Away(Box::new(say::not_produced(&self.subject, &why))))
+        })
+    }
 }
 
 /// Produces records in one request; those that together are too large for the cluster, one by one.

@@ -116,6 +116,14 @@ impl LineProtocol {
 }
 
 impl Sink for LineProtocol {
+    fn reach(&mut self) -> BoxFuture<'_, Result<(), Away>> {
+        Box::pin(async move {
+            let reached = self.client.reach().await;
+            reached
+                .map_err(|trouble| Away(Box::new(say::not_posted(&self.subject, &seen(&trouble)))))
+        })
+    }
+
     fn store<'a>(&'a mut self, slice: &'a [Delivery]) -> BoxFuture<'a, Result<Vec<Verdict>, Away>> {
         Box::pin(self.store_all(slice))
     }

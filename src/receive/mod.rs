@@ -127,7 +127,7 @@ async fn open(
     arguments: &Arguments,
     events: &Events,
 ) -> Result<Box<dyn Sink>, Fatal> {
-    let config = match target {
+    let access = match target {
         Target::Ndjson => return Ok(Box::new(Ndjson::Output)),
         Target::File(path) => {
             let refused = |e: std::io::Error| {
@@ -138,12 +138,12 @@ async fn open(
         }
         Target::LineProtocol(sink) => return Ok(sink),
         Target::Kafka(sink) => return Ok(sink),
-        Target::Postgres(config) => config,
+        Target::Postgres(access) => access,
     };
     let mut pauses = Backoff::new(limits::SINK_RETRY_DELAY_MIN, limits::SINK_RETRY_DELAY_MAX);
     let mut told: Option<(&Code, String)> = None;
     loop {
-        match Postgres::open(*config.clone(), arguments.init, arguments.layout).await {
+        match Postgres::open(*access.clone(), arguments.init, arguments.layout).await {
             Ok(sink) => {
                 if let Some((code, subject)) = told {
                     events.clear(code, &subject, "is there now");
@@ -171,8 +171,8 @@ async fn open(
 /// # Errors
 /// When the URL is none, the server is not reached, or the tables are not ours to write.
 pub async fn postgres_sink(url: &str, layout: Layout) -> Result<Box<dyn Sink>, Fatal> {
-    let config = postgres::configuration(url, None)?;
-    match Postgres::open(config, true, Some(layout)).await {
+    let access = postgres::configuration(url, None, None)?;
+    match Postgres::open(access, true, Some(layout)).await {
         Ok(sink) => Ok(Box::new(sink)),
         Err(Trouble::Person(notice)) => Err(Fatal::new(Exit::Misconfigured, notice.to_string())),
         Err(Trouble::Weather(notice)) => Err(Fatal::new(Exit::Unreachable, notice.to_string())),

@@ -101,6 +101,15 @@ pub trait Sink: Send {
     /// [`Away`] when the slice has to be offered again.
     fn store<'a>(&'a mut self, slice: &'a [Delivery]) -> BoxFuture<'a, Result<Vec<Verdict>, Away>>;
 
+    /// Looks whether there is anyone to take batches, so that a target that is not there is told at
+    /// the start and not with the first batch. Sinks that know since they were opened say nothing.
+    ///
+    /// # Errors
+    /// [`Away`] when there is no one; whoever asked goes on all the same.
+    fn reach(&mut self) -> BoxFuture<'_, Result<(), Away>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Takes what gateways said of themselves since the last call, newest last. Sinks without use
     /// for it ignore it.
     ///

@@ -177,10 +177,13 @@ impl Job {
         progress.done = true;
         self.deliver(&progress, (Vec::new(), Vec::new()), shared, leave)?;
         file::mark_salvage(aside, true);
-        self.events.raise({
-            let Progress { batches, readings, slots, missing, .. } = progress;
-            buffer::salvaged(aside, batches, readings + slots, missing)
-        });
+        let Progress { batches, readings, slots, missing, .. } = progress;
+        let notice = buffer::salvaged(aside, batches, readings + slots, missing);
+        if missing > 0 {
+            self.events.raise(notice);
+        } else {
+            tracing::info!("{notice}");
+        }
         Some(())
     }
 

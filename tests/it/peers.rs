@@ -132,6 +132,8 @@ pub struct Postgres {
     pub port: u16,
     folder: tempfile::TempDir,
     peer: Option<Peer>,
+    /// Settings of its own, as `name=value`.
+    settings: Vec<String>,
 }
 
 #[cfg(feature = "receive")]
@@ -143,7 +145,7 @@ impl Postgres {
         if let Some((uid, gid)) = Self::user() {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
-        let mut database = Self { port: free_port(), folder, peer: None };
+        let mut database = Self { port: free_port(), folder, peer: None, settings: Vec::new() };
         let made = database
             .command("initdb")
             .args(["--auth=trust", "--username=fieldgate", "--encoding=UTF8", "--locale=C"])
@@ -167,6 +169,9 @@ impl Postgres {
             command
                 .arg("-c")
                 .arg(format!("unix_socket_directories={}", self.folder.path().display()));
+            for setting in &self.settings {
+                command.args(["-c", setting]);
+            }
             let mut peer = Peer::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
             while Instant::now() < end {
                 if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
@@ -181,6 +186,27 @@ impl Postgres {
             }
             assert!(Instant::now() < end, "PostgreSQL does not start");
         }
+    }
+
+    /// Starts it again with a certificate chain and its key, PEM; nobody gets in without TLS.
+    pub fn with_tls(&mut self, chain: &str, key: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        self.stop();
+        let file = |name: &str, text: &str| {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = Self::user() {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+            path.display().to_string()
+        };
+        let (chain, key) = (file("server.pem", chain), file("server.key", key));
+        file("db/pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n");
+        let settings =
+            ["ssl=on", &format!("ssl_cert_file={chain}"), &format!("ssl_key_file={key}")];
+        self.settings = settings.map(str::to_owned).to_vec();
+        self.resume();
     }
 
     /// Kills it, as a power cut would.

@@ -19,8 +19,9 @@ use fieldgate::reading::{
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::peers::{Mosquitto, Peer, Postgres};
+use crate::peers::{Mosquitto, Peer, Postgres, await_port, free_port};
 use crate::river;
+use crate::uplink::Authority;
 
 const START: i64 = 1_790_000_000_000;
 const EPOCH: u64 = 1_789_990_000;
@@ -539,6 +540,74 @@ async fn tables_are_made_once_and_another_layout_or_version_is_refused() {
     let mut nobody = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"));
     let ended = nobody.args(["--to", "postgres://x@127.0.0.1:1/y", "--init"]).output().unwrap();
     assert_eq!(ended.status.code(), Some(3));
+}
+
+/// Goal: TLS to PostgreSQL is TLS to that server and no other. Method: a server that lets nobody in
+/// without it, a CA of the test's own, and each thing that may be wrong.
+#[tokio::test]
+async fn tls_to_postgresql_works_with_the_right_ca_and_every_wrong_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Authority::new(folder.path(), "ours");
+    let theirs = Authority::new(folder.path(), "theirs");
+    let files = ours.sign(folder.path(), "localhost", 4000);
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let mut database = Postgres::start();
+    let url = |host: &str, mode: &str, port: u16| {
+        format!("postgres://fieldgate@{host}:{port}/postgres{mode}")
+    };
+    let ask = |url: &str, ca: Option<&Authority>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"));
+        command.args(["--init", "--to", url]);
+        if let Some(ca) = ca {
+            command.arg("--to-ca").arg(&ca.file);
+        }
+        let ended = command.output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let full = "?sslmode=verify-full";
+    let (code, text) = ask(&url("localhost", full, database.port), Some(&ours));
+    assert!(code == Some(78) && text.contains("speaks no TLS"), "{code:?} {text}");
+    database.with_tls(&read(&files.0), &read(&files.1));
+    for (url, ca, expected) in [
+        (url("localhost", full, database.port), Some(&theirs), "not signed by a CA"),
+        (url("localhost", "?sslmode=require", database.port), Some(&theirs), "not signed by a CA"),
+        (url("127.0.0.1", full, database.port), Some(&ours), "is for localhost only"),
+        (url("localhost", "", database.port), None, "PostgreSQL says"),
+    ] {
+        let (code, text) = ask(&url, ca);
+        assert!(code == Some(78) && text.contains(expected), "{url}: {code:?} {text}");
+        assert!(!text.contains("os error"), "{text}");
+    }
+    for mode in [full, "?sslmode=require", ""] {
+        let done = ask(&url("localhost", mode, database.port), Some(&ours));
+        assert_eq!(done, (Some(0), String::new()), "{mode}");
+    }
+    // The same for a batch: COPY and the ledger.
+    let broker = Mosquitto::start(folder.path(), "");
+    let metrics = free_port();
+    let _receiver = Peer::start(
+        Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"))
+            .args(["--quiet", "--from", &format!("mqtt://127.0.0.1:{}", broker.port)])
+            .args(["--client-id", "tls", "--metrics", &format!("127.0.0.1:{metrics}")])
+            .args(["--to", &url("localhost", full, database.port), "--to-ca"])
+            .arg(&ours.file),
+    );
+    await_port(metrics);
+    let mut gateway = Gateway::connect(broker.port, "gw-tls").await;
+    let end = Instant::now() + Duration::from_secs(30);
+    for seq in 1.. {
+        gateway.send(Sent { gw: "gw-tls", seq, ..SENT }).await;
+        let mut told = String::new();
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", metrics)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        stream.read_to_string(&mut told).unwrap();
+        let stored = told.lines().find(|line| line.contains("batches_stored_total "));
+        if stored.is_some_and(|line| !line.ends_with(" 0")) {
+            return;
+        }
+        assert!(Instant::now() < end, "nothing is stored over TLS: {told}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Goal: what a Modbus device said is in the tables, reading by reading, whatever died between.

@@ -352,3 +352,23 @@ fn metrics_say_what_happened_and_name_no_gateway() {
         assert!(names.contains(&format!("fieldgate_receive_{name}")), "{name} in {names}");
     }
 }
+
+/// Goal: whoever starts a receiver hears at once that its target is not there.
+#[test]
+fn a_target_that_is_not_there_is_told_before_the_first_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Mosquitto::start(folder.path(), "");
+    for target in [["kafka", "127.0.0.1:1/x"], ["line-protocol", "http://127.0.0.1:1"]] {
+        let mut receiver = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"))
+            .args(["--from", &format!("mqtt://127.0.0.1:{}", broker.port), "--to"])
+            .args(target)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(receiver.stderr.take().unwrap()).lines();
+        let told = lines.by_ref().map(Result::unwrap).find(|line| line.contains("FG-R02"));
+        assert!(told.is_some_and(|line| line.contains("takes no batches")), "{target:?}");
+        receiver.kill().unwrap();
+        receiver.wait().unwrap();
+    }
+}

@@ -58,6 +58,15 @@ impl Client {
         Self { address, link: None }
     }
 
+    /// Connects, when there is no connection yet, and keeps it for the first body.
+    pub(super) async fn reach(&mut self) -> Result<(), Trouble> {
+        if self.link.is_none() {
+            let connected = timeout(limits::SINK_REACH_TIME_MAX, self.address.connect()).await;
+            self.link = Some(connected.map_err(|_| Trouble::Silent)??);
+        }
+        Ok(())
+    }
+
     /// Posts a body; returns the answer's status and the beginning of its text.
     pub(super) async fn post(&mut self, body: Bytes) -> Result<(StatusCode, String), Trouble> {
         let (address, kept) = (&self.address, self.link.take());

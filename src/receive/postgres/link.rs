@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 
-use tokio_postgres::{Client, Config, Error, NoTls, Statement};
+use tokio_postgres::{Client, Error, NoTls, Statement};
 
-use super::ledger;
+use super::tls::Rustls;
+use super::{Access, ledger};
 use crate::receive::arguments::Layout;
 
 /// The driver's half of a connection.
@@ -41,9 +42,18 @@ pub(super) struct Statements {
 
 impl Line {
     /// Connects and logs in.
-    pub(super) async fn open(config: &Config) -> Result<Self, Error> {
-        let (client, connection) = config.connect(NoTls).await?;
-        Ok(Self { client, driver: Box::pin(connection) })
+    pub(super) async fn open(access: &Access) -> Result<Self, Error> {
+        let Access { config, tls } = access;
+        Ok(match tls {
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                Self { client, driver: Box::pin(connection) }
+            }
+            Some(tls) => {
+                let (client, connection) = config.connect(Rustls(tls.clone())).await?;
+                Self { client, driver: Box::pin(connection) }
+            }
+        })
     }
 
     /// Prepares the statements for a layout.

@@ -14,22 +14,22 @@ mod ledger;
 mod link;
 mod names;
 mod schema;
+mod tls;
 mod trouble;
 
 use futures_util::future::BoxFuture;
-use tokio_postgres::Config;
 
 use self::copy::Rows;
 use self::link::{Line, Link, drive};
 use self::schema::Found;
-pub(super) use self::trouble::{Trouble, configuration};
+pub(super) use self::trouble::{Access, Trouble, configuration};
 use super::arguments::Layout;
 use super::sink::{Ack, Away, Delivery, Sequence, Sink, Status, Verdict};
 use crate::events::receive as say;
 
 /// A database that holds our tables.
 pub(super) struct Postgres {
-    config: Config,
+    access: Access,
     /// Where it is, for people: without user or password.
     place: String,
     layout: Layout,
@@ -44,13 +44,13 @@ impl Postgres {
     /// # Errors
     /// [`Trouble::Weather`] passes by itself; the others want a person.
     pub(super) async fn open(
-        config: Config,
+        access: Access,
         init: bool,
         asked: Option<Layout>,
     ) -> Result<Self, Trouble> {
-        let place = trouble::place(&config);
+        let place = trouble::place(&access.config);
         let sort = |error| trouble::sort(&place, &error);
-        let mut line = Line::open(&config).await.map_err(sort)?;
+        let mut line = Line::open(&access).await.map_err(sort)?;
         let Line { client, driver } = &mut line;
         let mut found = drive(driver, schema::look(client)).await.map_err(sort)?;
         if init && !matches!(found, Found::Version(_)) {
@@ -73,7 +73,7 @@ impl Postgres {
             }
         };
         let link = line.prepare(layout).await.map_err(sort)?;
-        Ok(Self { config, place, layout, link: Some(link), rows: Rows::new(layout) })
+        Ok(Self { access, place, layout, link: Some(link), rows: Rows::new(layout) })
     }
 
     /// Takes the connection, or makes a new one. Whoever has it puts it back when all went well, so
@@ -82,7 +82,7 @@ impl Postgres {
         if let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) {
             return Ok(link);
         }
-        Line::open(&self.config).await?.prepare(self.layout).await
+        Line::open(&self.access).await?.prepare(self.layout).await
     }
 
     async fn transact(

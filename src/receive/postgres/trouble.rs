@@ -2,14 +2,20 @@
 
 use std::error::Error as _;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, Error};
 
+use super::tls;
 use crate::error::{Exit, Fatal};
 use crate::events::{Notice, receive as say};
+use crate::mqtt::{Tls, tls_configuration};
+use crate::receive::address::decoded;
 
 /// Why there is no database to write to.
 #[derive(Debug)]
@@ -20,28 +26,71 @@ pub(in crate::receive) enum Trouble {
     Person(Box<Notice>),
 }
 
+/// How to reach a database.
+#[derive(Clone)]
+pub(in crate::receive) struct Access {
+    pub(super) config: Config,
+    /// TLS, when it was asked for.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
 /// How long one address is tried.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// After which a peer that takes no bytes is given up, and one that is silent is asked.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Reads `postgres://…`, and sets what every connection of ours has.
+/// What PostgreSQL's library knows of TLS and the driver does not: whether it is wanted, a file of
+/// CAs, and the URL without either.
+struct Wanted {
+    url: String,
+    tls: bool,
+    ca: Option<PathBuf>,
+}
+
+/// Takes `sslmode` and `sslrootcert` out of a URL. `None` when one of them is none.
+fn wanted(url: &str) -> Option<Wanted> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut tls, mut ca, mut rest) = (false, None, Vec::new());
+    for option in query.split('&').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("sslmode", "require" | "verify-ca" | "verify-full")) => tls = true,
+            Some(("sslmode", "disable" | "prefer" | "allow")) => {}
+            Some(("sslmode", _)) => return None,
+            Some(("sslrootcert", "system")) => tls = true,
+            Some(("sslrootcert", file)) => {
+                (tls, ca) = (true, Some(PathBuf::from(decoded(file)?)));
+            }
+            _ => rest.push(option),
+        }
+    }
+    let query = rest.join("&");
+    let url = if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") };
+    Some(Wanted { url, tls, ca })
+}
+
+/// Reads `postgres://…`, and sets what every connection of ours has. `ca` has CAs to trust, and asks
+/// for TLS.
 pub(in crate::receive) fn configuration(
     url: &str,
     password: Option<String>,
-) -> Result<Config, Fatal> {
+    ca: Option<PathBuf>,
+) -> Result<Access, Fatal> {
     let usage = |why: &str| Fatal::new(Exit::Usage, format!("fieldgate-receive: --to: {why}"));
-    let mut config: Config = url.parse().map_err(|_| {
+    let wanted = wanted(url).ok_or_else(|| {
+        usage("sslmode is one of disable, prefer, require, verify-ca, verify-full")
+    })?;
+    let tls = (wanted.tls || ca.is_some())
+        .then(|| tls_configuration(&Tls { ca: ca.or(wanted.ca), client: None }, None))
+        .transpose()
+        .map_err(|error| usage(&error.to_string()))?;
+    let mut config: Config = wanted.url.parse().map_err(|_| {
         // The parser's own words may repeat the password.
         usage("this is no postgres://[user[:password]@]host[:port]/database[?option=value]")
     })?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(usage(
-            "sslmode=require: this version speaks no TLS to PostgreSQL; use a socket \
-             (?host=/run/postgresql), a private network or a tunnel",
-        ));
+    if tls.is_some() && config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
+        return Err(usage("a socket of this machine needs no TLS: leave sslmode and CA out"));
     }
-    config.ssl_mode(SslMode::Disable);
+    config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
     if let Some(password) = password {
         config.password(password);
     }
@@ -55,7 +104,7 @@ pub(in crate::receive) fn configuration(
     let ours = "-c idle_in_transaction_session_timeout=60000";
     let options = config.get_options().map_or(ours.to_owned(), |theirs| format!("{ours} {theirs}"));
     config.options(options);
-    Ok(config)
+    Ok(Access { config, tls })
 }
 
 /// Returns where the database is, without secrets.
@@ -115,6 +164,9 @@ fn lacks_password(error: &Error) -> bool {
 
 /// Sorts an error by who can mend it.
 pub(super) fn sort(place: &str, error: &Error) -> Trouble {
+    if let Some(fault) = tls::fault(error) {
+        return Trouble::Person(Box::new(say::database_not_trusted(place, &fault)));
+    }
     let words = words(error);
     if lacks_password(error) {
         return Trouble::Person(Box::new(say::database_wants_password(place)));
@@ -139,16 +191,30 @@ mod tests {
 
     #[test]
     fn a_url_becomes_a_configuration_and_its_password_stays_hidden() {
-        let config = configuration("postgres://me:secret@db:99/plant", None).unwrap();
-        assert_eq!(place(&config), "PostgreSQL db:99/plant");
-        let socket = configuration("postgres:///plant?host=/run/postgresql&user=me", None).unwrap();
-        assert_eq!(place(&socket), "PostgreSQL /run/postgresql:5432/plant");
+        let read = |url| configuration(url, None, None);
+        let access = read("postgres://me:secret@db:99/plant?sslmode=prefer").ok().unwrap();
+        assert_eq!(place(&access.config), "PostgreSQL db:99/plant");
+        assert!(access.tls.is_none() && access.config.get_ssl_mode() == SslMode::Disable);
+        let socket = read("postgres:///plant?host=/run/postgresql&user=me").ok().unwrap();
+        assert_eq!(place(&socket.config), "PostgreSQL /run/postgresql:5432/plant");
         for bad in [
             "postgres://me:secret@db/plant?nonsense=1",
-            "postgres://me:secret@db/p?sslmode=require",
+            "postgres://me:secret@db/p?sslmode=perhaps",
+            "postgres://me:secret@db/p?sslmode=verify-full&sslrootcert=/no/such/file",
+            "postgres:///plant?host=/run/postgresql&user=secret&sslmode=require",
         ] {
-            let refused = configuration(bad, None).unwrap_err();
+            let refused = read(bad).err().unwrap();
             assert!(refused.exit == Exit::Usage && !refused.message.contains("secret"));
         }
+    }
+
+    #[test]
+    fn what_asks_for_tls_is_taken_out_of_the_url() {
+        let both = wanted("postgres://h/d?a=b&sslmode=verify-full&sslrootcert=%2Fx%20y&c=d");
+        let Some(Wanted { url, tls: true, ca: Some(ca) }) = both else { panic!("no TLS") };
+        assert_eq!((url.as_str(), ca.to_str()), ("postgres://h/d?a=b&c=d", Some("/x y")));
+        let plain = wanted("postgres://h/d?sslmode=disable").unwrap();
+        assert_eq!((plain.url.as_str(), plain.tls), ("postgres://h/d", false));
+        assert!(wanted("postgres://h/d?sslmode=require").is_some_and(|wanted| wanted.tls));
     }
 }

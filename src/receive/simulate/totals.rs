@@ -31,7 +31,7 @@ pub(super) struct Counts {
     pub(super) sealed_batches: u64,
     /// Readings in them.
     pub(super) sealed_readings: u64,
-    /// Batches kept back by `--lose`: a receiver must report exactly these as missing.
+    /// Batches lost on purpose, by `--lose`: a receiver must report exactly these as missing.
     pub(super) lost_batches: u64,
     pub(super) lost_readings: u64,
     /// Readings of batches that were held too long: `dr` of the envelopes.
@@ -146,7 +146,7 @@ impl Totals {
         let pair = |batches: u64, readings: u64| format!("{batches} batches, {readings} readings");
         line("sealed", pair(c.sealed_batches, c.sealed_readings));
         line("acknowledged", pair(c.acknowledged_batches, c.acknowledged_readings));
-        line("kept back", pair(c.lost_batches, c.lost_readings));
+        line("lost on purpose", pair(c.lost_batches, c.lost_readings));
         line("dropped", format!("{} readings", c.dropped_readings));
         let sent = format!("{} payloads, {} bytes", c.published, c.published_bytes);
         line("sent", format!("{sent}, {} twice, {} out of order", c.duplicated, c.reordered));
