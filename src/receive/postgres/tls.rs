@@ -111,7 +111,12 @@ fn words(fault: &CertificateError) -> String {
             "its certificate is not signed by a CA that is trusted here".to_owned()
         }
         Fault::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-            format!("its certificate is for {} only", presented.join(", "))
+            let bare = |name: &String| match name.split_once("(\"") {
+                Some((_, name)) => name.trim_end_matches("\")").to_owned(),
+                None => name.clone(),
+            };
+            let names: Vec<String> = presented.iter().map(bare).collect();
+            format!("its certificate is for {} only", names.join(", "))
         }
         Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
             "its certificate is for another name".to_owned()
