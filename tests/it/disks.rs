@@ -233,8 +233,7 @@ async fn becomes_read_only_and_is_repaired(features: &str) {
 }
 
 #[tokio::test]
-async fn a_disk_that_the_kernel_makes_read_only_is_unmounted_checked_and_mounted_under_the_daemon()
-{
+async fn a_disk_that_the_kernel_made_read_only_is_repaired_and_mounted_under_the_daemon() {
     becomes_read_only_and_is_repaired("has_journal").await;
 }
 
