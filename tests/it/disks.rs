@@ -201,8 +201,8 @@ impl Ext4 {
         assert!(std::fs::write(self.path().join("probe"), "").is_err(), "it is not read-only");
     }
 
-    /// What an administrator does: unmounts it under the daemon, checks it and mounts it again. After an
-    /// error a kernel of today takes it for writing in no other way.
+    /// What an administrator does: unmounts it under the daemon, checks it and mounts it again.
+    /// After an error a kernel of today takes it for writing in no other way.
     fn unmount_check_mount(&self) {
         let path = self.path();
         must("umount", &[path.to_str().unwrap()]);
