@@ -4,7 +4,7 @@
 //! A target panics when something is wrong; refusing an input is right. Only public doors of the
 //! program are used; where a room keeps its decoder to itself, it has a hidden one, `door`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,9 @@ use fieldgate::reading::{
 };
 use fieldgate::rules::signature::{Claim, Key, Keys};
 use fieldgate::rules::want::{self, From as Place};
+use fieldgate::rules::{
+    Code, Engine, Failure, Instance, Limits, Program, Rule as _, Settings, wit,
+};
 use fieldgate::sources::coap::{self, senml};
 use fieldgate::sources::line::{LineSettings, SerialLine};
 use fieldgate::sources::modbus;
@@ -26,8 +29,15 @@ use fieldgate::sources::serial::parse::Parser;
 use fieldgate::sources::serial::settings::{self as serial, Form, Framing, Parse};
 use fieldgate::sources::zigbee2mqtt::network::Network;
 use fieldgate::sources::zigbee2mqtt::settings::Bridge;
+use fieldgate::state::Kept;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
+
+#[path = "../src/rules/tests/kit.rs"]
+#[allow(dead_code)]
+pub mod kit;
+#[path = "../src/rules/tests/wild.rs"]
+mod wild;
 
 const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 
@@ -35,7 +45,7 @@ const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const ALL: [Target; 15] = [
+pub const ALL: [Target; 16] = [
     ("batch_decode", batch_decode),
     ("batch_round_trip", batch_round_trip),
     ("chunk_decode", chunk_decode),
@@ -44,6 +54,7 @@ pub const ALL: [Target; 15] = [
     ("config_file", config_file),
     ("modbus_frame", modbus_frame),
     ("mqtt_session", mqtt_session),
+    ("rule_host", rule_host),
     ("rule_signature", rule_signature),
     ("rule_want", rule_want),
     ("senml_cbor", senml_cbor),
@@ -394,4 +405,66 @@ pub fn rule_want(payload: &[u8]) {
         let again = want::parse(want::write(&wish.post, &sent).as_bytes()).unwrap();
         assert_eq!(again[0].file.as_ref(), Some(&sent));
     }
+}
+
+/// A rule that nobody would write, made of the input by wasm-smith, with the contract's imports and
+/// exports. Whatever it does, it is stopped or done, and a good rule beside it is right.
+pub fn rule_host(seed: &[u8]) {
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Code::Auto).unwrap());
+    static GOOD: LazyLock<Arc<Program>> =
+        LazyLock::new(|| Program::load(&ENGINE, &kit::filter(20.0).build()).unwrap());
+    let Some(file) = wild::wild(seed) else { return };
+    match Program::load(&ENGINE, &file) {
+        Ok(program) => run_wild(&program),
+        Err(refused) => assert!(!refused.message.is_empty()),
+    }
+    let mut good = open_rule(&GOOD).unwrap();
+    let outcome = good.process(&rule_context(1), &[rule_reading(19.0), rule_reading(21.0)]);
+    assert_eq!(outcome.unwrap().emitted, [rule_reading(21.0)]);
+}
+
+fn run_wild(program: &Arc<Program>) {
+    let Ok(mut rule) = open_rule(program) else { return };
+    let fired = [wit::Fired { name: "timer".to_owned(), at: 1 }];
+    for batch in 1..4 {
+        let before = rule.kept().clone();
+        let context = rule_context(batch);
+        let worked = match batch {
+            2 => rule.on_timer(&context, &fired),
+            _ => rule.process(&context, &[rule_reading(1.0), rule_reading(f64::NAN)]),
+        };
+        match worked {
+            Ok(outcome) => {
+                assert!(outcome.emitted.len() <= 2 * 4 + 64);
+                assert_eq!(rule.kept().place.batch, batch);
+            }
+            Err(failure) => {
+                assert!(!failure.code.is_empty() && !failure.message.is_empty());
+                assert_eq!(rule.kept().state, before.state);
+                assert_eq!(rule.kept().timers, before.timers);
+            }
+        }
+    }
+}
+
+fn open_rule(program: &Arc<Program>) -> Result<Instance, Failure> {
+    let limits = Limits { fuel_call: 20_000, fuel_reading: 10_000, ..Limits::default() };
+    let settings = Settings { name: Arc::from("wild"), params: Vec::new(), limits };
+    let series = wit::Series {
+        id: 0,
+        device: "device".to_owned(),
+        point: "point".to_owned(),
+        unit: None,
+        labels: Vec::new(),
+    };
+    Instance::open(program, &settings, &[series], Kept::default())
+}
+
+fn rule_context(batch: u64) -> wit::Context {
+    wit::Context { batch, now: 0, watermark: 0, clock_synced: true, fresh: false }
+}
+
+fn rule_reading(number: f64) -> wit::Reading {
+    let (quality, value) = (wit::Quality::empty(), wit::Value::Number(number));
+    wit::Reading { series: 0, at: 1, quality, value }
 }

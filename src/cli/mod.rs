@@ -4,6 +4,7 @@
 mod buffer;
 pub mod check;
 mod client;
+mod compile;
 pub mod config;
 pub mod decode;
 mod demo;
@@ -95,6 +96,8 @@ enum Command {
     Completions(pages::Completions),
     #[command(hide = true)]
     Man(pages::Man),
+    #[command(hide = true)]
+    RuleCompile(compile::RuleCompile),
 }
 
 /// Runs the command that the arguments name.
@@ -120,6 +123,7 @@ pub fn main() -> Exit {
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
+        Command::RuleCompile(compile) => compile.run(),
     };
     ended.unwrap_or_else(|fatal| {
         complain(&fatal);

@@ -19,6 +19,7 @@ pub mod modbus;
 pub mod plan;
 pub mod push;
 pub mod receive;
+pub mod rules;
 pub mod serial;
 pub mod zigbee;
 
@@ -291,6 +292,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         decode::CODES,
         firsthour::CODES,
         receive::CODES,
+        rules::CODES,
         api::CODES,
         push::CODES,
     ]

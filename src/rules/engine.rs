@@ -9,6 +9,7 @@ use wasmtime::{Config, WasmFeatures};
 
 use super::cache::Cache;
 use super::compile::Compiler;
+use crate::events::{self, Events};
 use crate::limits;
 
 /// What rules are compiled to.
@@ -52,6 +53,22 @@ impl Engine {
         };
         let clock = Arc::new(Clock::new(machine.clone()));
         Ok(Self { machine, clock, compiler: Compiler::default(), cache: None })
+    }
+
+    /// The gateway's own engine: native code where there may be some, compiled by another process of
+    /// this program and kept in `folder`. What cannot be had is told of and done without.
+    ///
+    /// # Errors
+    /// When there is no machine at all, in words.
+    pub fn of_gateway(folder: &Path, events: &Events) -> Result<Self, String> {
+        let engine = Self::new(Code::Auto)?.compiling_apart(PathBuf::from("/proc/self/exe"));
+        match engine.clone().keeping(folder) {
+            Ok(keeping) => Ok(keeping),
+            Err(why) => {
+                events.raise(events::rules::not_kept(&why));
+                Ok(engine)
+            }
+        }
     }
 
     /// Lets rules be compiled by a child process with limits of its own instead of by this one.
@@ -131,6 +148,9 @@ fn settings() -> Config {
                 | WasmFeatures::MULTI_MEMORY
                 | WasmFeatures::RELAXED_SIMD
                 | WasmFeatures::TAIL_CALL
+                | WasmFeatures::FUNCTION_REFERENCES
+                | WasmFeatures::GC
+                | WasmFeatures::WIDE_ARITHMETIC
                 | WasmFeatures::EXCEPTIONS
                 | WasmFeatures::CUSTOM_PAGE_SIZES
                 | WasmFeatures::STACK_SWITCHING,
@@ -143,7 +163,7 @@ fn settings() -> Config {
         .cranelift_nan_canonicalization(true)
         .memory_reservation(0)
         .memory_guard_size(0)
-        .memory_reservation_for_growth(64 * 1024)
+        .memory_reservation_for_growth(1024 * 1024)
         .guard_before_linear_memory(false)
         .max_wasm_stack(limits::RULE_STACK_BYTES_MAX);
     config

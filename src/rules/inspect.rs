@@ -106,7 +106,8 @@ fn structure(file: &[u8]) -> Result<(), Refused> {
     }
 }
 
-fn is_guest(name: &str) -> bool {
+/// Whether an export is the interface that makes a rule.
+pub(super) fn is_guest(name: &str) -> bool {
     name.strip_prefix(PACKAGE).is_some_and(|rest| rest.split('@').next() == Some("guest"))
 }
 

@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
 use super::calls;
 use super::guest::Guest;
-use super::wit::RulePre;
+use super::wit::{Context, Error, Fired, Reading, RulePre, Series};
 use super::{Engine, compile, inspect};
 
 /// A compiled rule; shared by all its instances.
@@ -52,6 +55,7 @@ impl Program {
         inspect::inspect(file)?;
         let digest = digest(file);
         let component = compile::component(engine, &digest, file)?;
+        shape(engine, &component)?;
         let linker = calls::linker(engine.machine()).map_err(|error| unlinked(&error))?;
         let pre = linker
             .instantiate_pre(&component)
@@ -77,6 +81,35 @@ impl Program {
     }
 }
 
+/// Checks that the functions of the guest are those of the contract. Wasmtime looks when an instance is
+/// made, which is when a rule starts; a file that never can is better refused when it arrives.
+fn shape(engine: &Engine, component: &Component) -> Result<(), Refused> {
+    let ty = component.component_type();
+    let machine = engine.machine();
+    let guest = ty.exports(machine).find(|(name, _)| inspect::is_guest(name));
+    let Some(ComponentItem::ComponentInstance(guest)) = guest.map(|(_, item)| item.ty) else {
+        return Err(misshapen("its `guest` is no interface"));
+    };
+    let types = ty.instance_type();
+    let function = |name: &str| match guest.get_export(machine, name).map(|item| item.ty) {
+        Some(ComponentItem::ComponentFunc(function)) => Ok(function),
+        _ => Err(misshapen(&format!("its `guest` has no function `{name}`"))),
+    };
+    type Nothing = (Result<(), Error>,);
+    type Told<'a> = (&'a [Series],);
+    let checks = [
+        ("open", function("open")?.typecheck::<Told<'_>, (Result<u32, Error>,)>(&types)),
+        ("migrate", function("migrate")?.typecheck::<(u32,), Nothing>(&types)),
+        ("series-added", function("series-added")?.typecheck::<Told<'_>, Nothing>(&types)),
+        ("process", function("process")?.typecheck::<(Context, &[Reading]), Nothing>(&types)),
+        ("on-timer", function("on-timer")?.typecheck::<(Context, &[Fired]), Nothing>(&types)),
+    ];
+    for (name, check) in checks {
+        check.map_err(|error| misshapen(&format!("`{name}`: {}", error.root_cause())))?;
+    }
+    Ok(())
+}
+
 /// SHA-256 in hexadecimal digits.
 fn digest(file: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, file);
@@ -85,7 +118,11 @@ fn digest(file: &[u8]) -> String {
 
 /// The names are right and what stands behind them is not.
 fn unlinked(error: &wasmtime::Error) -> Refused {
-    let why = super::log::shortened(&format!("{error:#}"));
+    misshapen(&format!("{error:#}"))
+}
+
+fn misshapen(why: &str) -> Refused {
+    let why = super::log::shortened(why);
     Refused::new(
         "contract.shape",
         format!("does not have the functions of fieldgate:rule@1 as they are defined: {why}"),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 #[path = "../../fuzz/targets.rs"]
-mod targets;
+pub mod targets;
 
 /// Runs a target over the files of its corpus, and over each of them cut short and with bits turned.
 fn replay(name: &str) {
@@ -47,5 +47,5 @@ macro_rules! replayed {
 
 replayed! {
     batch_decode batch_round_trip chunk_decode coap_body coap_datagram config_file modbus_frame
-    mqtt_session rule_signature rule_want senml_cbor senml_json serial_frames serial_parse zigbee2mqtt
+    mqtt_session rule_host rule_signature rule_want senml_cbor senml_json serial_frames serial_parse zigbee2mqtt
 }

@@ -14,6 +14,7 @@ mod buffer;
 mod campaign;
 mod cli;
 mod coap;
+mod compile;
 mod config;
 mod disks;
 mod faults;

@@ -130,18 +130,26 @@ impl Guest {
 
     /// The component.
     pub fn build(&self) -> Vec<u8> {
-        let mut module = wat::parse_str(self.text()).unwrap_or_else(|bad| panic!("{bad}"));
-        let mut resolve = Resolve::default();
-        let package = resolve.push_str("rule.wit", WIT).unwrap();
-        let world = resolve.select_world(&[package], Some("rule")).unwrap();
-        embed_component_metadata(&mut module, &resolve, world, self.encoding).unwrap();
-        let mut encoder = ComponentEncoder::default().module(&module).unwrap().validate(true);
-        let component = encoder.encode().unwrap_or_else(|bad| panic!("{bad:?}"));
+        let module = wat::parse_str(self.text()).unwrap_or_else(|bad| panic!("{bad}"));
+        let component = componentise(module, self.encoding).unwrap_or_else(|bad| panic!("{bad}"));
         match &self.manifest {
             Some(manifest) => with_section(component, "fieldgate:rule", manifest.as_bytes()),
             None => component,
         }
     }
+}
+
+/// Makes a core module a component of the contract's world.
+pub fn componentise(mut module: Vec<u8>, encoding: StringEncoding) -> Result<Vec<u8>, String> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("rule.wit", WIT).unwrap();
+    let world = resolve.select_world(&[package], Some("rule")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();
+    ComponentEncoder::default()
+        .module(&module)
+        .map(|encoder| encoder.validate(true))
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|bad| format!("{bad:?}"))
 }
 
 /// Hands out aligned memory from where the last call of it ended.
@@ -167,7 +175,8 @@ pub fn with_section(mut file: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
     file
 }
 
-fn leb(to: &mut Vec<u8>, mut number: usize) {
+/// Writes an unsigned number of LEB128.
+pub fn leb(to: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         to.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
         number >>= 7;
