@@ -255,7 +255,7 @@ const MISUSES: &[(&str, &str, &str)] = &[
     (
         "a key of 200,000 bytes",
         "state.key",
-        "(call $set (i32.const 0) (i32.const 200000) (i32.const 0) (i32.const 0))",
+        "(call $set (i32.const 60000) (i32.const 200000) (i32.const 0) (i32.const 0))",
     ),
     ("a deleted key of 257 bytes", "state.key", "(call $delete (i32.const 0) (i32.const 257))"),
     (

@@ -12,7 +12,8 @@ pub fn wild(seed: &[u8]) -> Option<Vec<u8>> {
         exports: Some(shape),
         ..wasm_smith::Config::default()
     };
-    config.max_memories = 1;
+    // The one that the shape exports.
+    config.max_memories = 0;
     config.max_memory32_bytes = 1 << 20;
     config.memory_max_size_required = true;
     config.allow_start_export = true;
@@ -22,6 +23,7 @@ pub fn wild(seed: &[u8]) -> Option<Vec<u8>> {
         &mut config.threads_enabled,
         &mut config.tail_call_enabled,
         &mut config.relaxed_simd_enabled,
+        &mut config.wide_arithmetic_enabled,
     ] {
         *off = false;
     }
