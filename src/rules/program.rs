@@ -12,13 +12,14 @@ use wasmtime::component::types::ComponentItem;
 use super::calls;
 use super::guest::Guest;
 use super::wit::{Context, Error, Fired, Reading, RulePre, Series};
-use super::{Engine, compile, inspect};
+use super::{Engine, Manifest, compile, inspect};
 
 /// A compiled rule; shared by all its instances.
 pub struct Program {
     engine: Engine,
     pre: RulePre<Guest>,
     digest: String,
+    manifest: Manifest,
 }
 
 /// Why a file is no rule that can run here.
@@ -53,6 +54,7 @@ impl Program {
     /// When the file is anything but a rule of a contract version that this gateway speaks.
     pub fn load(engine: &Engine, file: &[u8]) -> Result<Arc<Self>, Refused> {
         inspect::inspect(file)?;
+        let manifest = manifest(file)?;
         let digest = digest(file);
         let component = compile::component(engine, &digest, file)?;
         shape(engine, &component)?;
@@ -61,13 +63,19 @@ impl Program {
             .instantiate_pre(&component)
             .and_then(RulePre::new)
             .map_err(|error| unlinked(&error))?;
-        Ok(Arc::new(Self { engine: engine.clone(), pre, digest }))
+        Ok(Arc::new(Self { engine: engine.clone(), pre, digest, manifest }))
     }
 
     /// SHA-256 of the file, in lower-case hexadecimal digits.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What the rule says about itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// The engine it was compiled for.
@@ -78,6 +86,19 @@ impl Program {
 
     pub(super) fn pre(&self) -> &RulePre<Guest> {
         &self.pre
+    }
+}
+
+fn manifest(file: &[u8]) -> Result<Manifest, Refused> {
+    const NEXT: &str =
+        "Build it with `fieldgate rule build`, which writes the manifest from rule.toml.";
+    match Manifest::read(file) {
+        Ok(Some(manifest)) => Ok(manifest),
+        Ok(None) => Err(Refused::new("manifest.none", "has no manifest", NEXT)),
+        Err(bad) => {
+            let what = format!("has a manifest that is none: it {}", bad.why);
+            Err(Refused::new("manifest.invalid", what, NEXT))
+        }
     }
 }
 

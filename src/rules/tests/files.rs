@@ -299,3 +299,18 @@ fn memory_and_tables_beyond_the_limit_are_refused_at_the_start() {
         assert_eq!(failure.err().unwrap().code, "open.memory");
     }
 }
+
+#[test]
+fn a_rule_without_a_manifest_that_can_be_read_is_refused() {
+    let engine = Engine::new(Code::Auto).unwrap();
+    let with = |manifest: Option<&str>| {
+        Guest { manifest: manifest.map(str::to_owned), ..Guest::default() }.build()
+    };
+    assert_eq!(refused(&engine, "none", &with(None)).code, "manifest.none");
+    for manifest in ["", "{", "[]", "null", "{}", "{\"name\":1}", "\u{0}", &"[".repeat(100_000)] {
+        assert_eq!(refused(&engine, manifest, &with(Some(manifest))).code, "manifest.invalid");
+    }
+    let program = Program::load(&engine, &with(Some(MANIFEST))).unwrap();
+    assert_eq!(program.manifest().name, "kit");
+    assert_eq!(program.digest().len(), 64);
+}

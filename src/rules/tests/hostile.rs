@@ -271,12 +271,12 @@ const MISUSES: &[(&str, &str, &str)] = &[
     (
         "a text of 40,000 bytes",
         "output.text",
-        "(i32.store8 offset=24 (local.get $batch) (i32.const 3)) (i32.store offset=32 (local.get $batch) (i32.const 0)) (i32.store offset=36 (local.get $batch) (i32.const 40000)) (call $emit (local.get $batch) (i32.const 1))",
+        "(i32.store8 offset=24 (local.get $batch) (i32.const 3)) (i32.store offset=32 (local.get $batch) (i32.const 60000)) (i32.store offset=36 (local.get $batch) (i32.const 40000)) (call $emit (local.get $batch) (i32.const 1))",
     ),
     (
         "texts of 300,000 bytes together",
         "output.bytes",
-        "(local $i i32) (i32.store8 offset=24 (local.get $batch) (i32.const 3)) (i32.store offset=32 (local.get $batch) (i32.const 0)) (i32.store offset=36 (local.get $batch) (i32.const 30000)) (loop $l (call $emit (local.get $batch) (i32.const 1)) (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10))))",
+        "(local $i i32) (i32.store8 offset=24 (local.get $batch) (i32.const 3)) (i32.store offset=32 (local.get $batch) (i32.const 60000)) (i32.store offset=36 (local.get $batch) (i32.const 30000)) (loop $l (call $emit (local.get $batch) (i32.const 1)) (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10))))",
     ),
     // Readings of nothing.
     (
@@ -608,7 +608,9 @@ fn caps_on_what_is_kept_hold_to_the_last_one() {
         (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 600))
         (if (i32.load8_u (i32.const 600)) (then unreachable))";
     // One key is there from before.
-    for (call, most, code) in [(key, 9_999, "state.keys"), (timer, 1_000, "timers.count")] {
+    for (call, most, code) in
+        [(key, 9_999, "state.keys"), (value, 17, "state.bytes"), (timer, 1_000, "timers.count")]
+    {
         for n in [most, most + 1] {
             let guest = doing(&count(call, n), "process").with(NO_TEXTS);
             let failure = provoke(engine, &settings, &guest).map(|failure| failure.code);

@@ -19,6 +19,7 @@ pub fn wild(seed: &[u8]) -> Option<Vec<u8>> {
     config.allow_start_export = true;
     for off in [
         &mut config.gc_enabled,
+        &mut config.reference_types_enabled,
         &mut config.exceptions_enabled,
         &mut config.threads_enabled,
         &mut config.tail_call_enabled,
