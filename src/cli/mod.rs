@@ -103,6 +103,7 @@ enum Command {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> Exit {
+    crate::rules::compile::has_command();
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         Command::Run => run::run(&arguments.config),

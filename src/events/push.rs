@@ -1,5 +1,5 @@
 //! What is said about rules that come to a gateway: signatures, versions, transfers, the rules
-//! folder. Codes FG-W60 to FG-W79.
+//! folder. Codes from FG-W60 on.
 
 use std::io;
 use std::path::Path;

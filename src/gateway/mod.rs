@@ -33,6 +33,7 @@ use crate::events::{self, Events};
 use crate::limits;
 use crate::pipeline::{self, Filter};
 use crate::reading::{Points, Stream};
+use crate::rules::Wasm;
 use crate::sources::Outlet;
 use crate::store::{Health, Store, StoreThread};
 use crate::uplink::LinkState;
@@ -79,6 +80,7 @@ impl Gateway {
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
         let orders = Orders::open(&config, &clock, &events);
+        let code = config.store.path.with_file_name("rules-code");
         let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
         let (store, thread) = Store::open_for(
             names,
@@ -92,7 +94,9 @@ impl Gateway {
         let (groups, inbox) = mpsc::channel(limits::GROUPS_QUEUED_MAX);
         let filter = Filter::new(&config.deadbands, Arc::clone(&points));
         let mut pipeline = JoinSet::new();
-        let rules = Rules::new(&config.rules, &filter, &store, (&points, &clock, &events));
+        let loader = Arc::new(Wasm::of_gateway(code, &events));
+        let world = (&points, &clock, &events);
+        let rules = Rules::new((&config.rules, loader), &filter, &store, world);
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
         let mut beginning = JoinSet::new();
         rules.begin(config.rules, &mut beginning);

@@ -12,7 +12,7 @@ use crate::events::{Events, chain};
 use crate::limits;
 use crate::pipeline::{Exit, Filter};
 use crate::reading::Points;
-use crate::rules::{Board, Definition, Failure, Report, Router, Routes, Wasm, World};
+use crate::rules::{Board, Definition, Failure, Loader, Report, Router, Routes, World};
 use crate::store::Store;
 
 /// The gateway's rules; cheap to clone.
@@ -30,7 +30,7 @@ impl Rules {
     /// Makes room for rules; their readings begin to wait. `filter` has the deadbands of what leaves.
     #[must_use]
     pub fn new(
-        rules: &[Definition],
+        (rules, loader): (&[Definition], Arc<dyn Loader>),
         filter: &Filter,
         store: &Store,
         (points, clock, events): (&Arc<Points>, &Arc<dyn Clock>, &Events),
@@ -40,7 +40,7 @@ impl Rules {
             points: Arc::clone(points),
             clock: Arc::clone(clock),
             events: events.clone(),
-            loader: Arc::new(Wasm::default()),
+            loader,
             sink: Arc::new(move || Box::new(Exit::new(filter.fresh(), out.clone()))),
         };
         let board = Board::new(rules, world);

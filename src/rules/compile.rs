@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -31,6 +32,21 @@ pub(super) enum Compiler {
 
 /// The name of the hidden command.
 pub const COMMAND: &str = "rule-compile";
+
+/// Whether this process is one that has the hidden command.
+static HAS_COMMAND: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process is the program that has the hidden command; tests, whose library is in
+/// another program, do not.
+pub fn has_command() {
+    HAS_COMMAND.store(true, Ordering::Relaxed);
+}
+
+/// This program, if it has the command. The link stays what it is when a package replaces the file
+/// behind it.
+pub(super) fn this_program() -> Option<PathBuf> {
+    HAS_COMMAND.load(Ordering::Relaxed).then(|| PathBuf::from("/proc/self/exe"))
+}
 
 /// Takes what was compiled of a file before, or compiles it.
 pub(super) fn component(engine: &Engine, digest: &str, file: &[u8]) -> Result<Component, Refused> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::pattern::Pattern;
 use super::wit::Series;
-use super::{Code, Engine, Failure, Instance, OnFailure, Program, Rule, Settings};
+use super::{Engine, Failure, Instance, OnFailure, Program, Rule, Settings};
+use crate::events::Events;
 use crate::state::{Declared, Kept};
 
 /// A rule as the configuration has it.
@@ -103,12 +104,24 @@ pub struct Opened {
 }
 
 /// Makes rules of WASM; the machine is set up with the first.
-#[derive(Default)]
-pub struct Wasm(OnceLock<Result<Engine, String>>);
+pub struct Wasm {
+    engine: OnceLock<Result<Engine, String>>,
+    code: PathBuf,
+    events: Events,
+}
+
+impl Wasm {
+    /// Keeps what is compiled in the folder `code`.
+    #[must_use]
+    pub fn of_gateway(code: PathBuf, events: &Events) -> Self {
+        Self { engine: OnceLock::new(), code, events: events.clone() }
+    }
+}
 
 impl Loader for Wasm {
     fn load(&self, rule: &Definition) -> Result<Arc<dyn Loaded>, Failure> {
-        let engine = self.0.get_or_init(|| Engine::new(Code::Auto)).as_ref();
+        let made = || Engine::of_gateway(&self.code, &self.events);
+        let engine = self.engine.get_or_init(made).as_ref();
         let engine =
             engine.map_err(|why| Failure { code: "engine".to_owned(), message: why.clone() })?;
         let refused = |refused: super::Refused| Failure {

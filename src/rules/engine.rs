@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use wasmtime::{Config, WasmFeatures};
 
 use super::cache::Cache;
-use super::compile::Compiler;
+use super::compile::{self, Compiler};
 use crate::events::{self, Events};
 use crate::limits;
 
@@ -61,7 +61,11 @@ impl Engine {
     /// # Errors
     /// When there is no machine at all, in words.
     pub fn of_gateway(folder: &Path, events: &Events) -> Result<Self, String> {
-        let engine = Self::new(Code::Auto)?.compiling_apart(PathBuf::from("/proc/self/exe"));
+        let engine = Self::new(Code::Auto)?;
+        let engine = match compile::this_program() {
+            Some(program) => engine.compiling_apart(program),
+            None => engine,
+        };
         match engine.clone().keeping(folder) {
             Ok(keeping) => Ok(keeping),
             Err(why) => {
@@ -71,9 +75,8 @@ impl Engine {
         }
     }
 
-    /// Lets rules be compiled by a child process with limits of its own instead of by this one.
-    /// `program` is this program: `/proc/self/exe`, which stays what it is when a package replaces the
-    /// file behind it.
+    /// Lets rules be compiled by a child process of `program`, with limits of its own, instead of by
+    /// this one.
     #[must_use]
     pub fn compiling_apart(self, program: PathBuf) -> Self {
         Self { compiler: Compiler::Apart(program), ..self }

@@ -595,8 +595,8 @@ fn caps_on_what_is_kept_hold_to_the_last_one() {
     let count = |call: &str, n: u32| {
         format!(
             "(local $n i32) (loop $l (i32.store (i32.const 512) (i32.or (i32.and (local.get $n)
-               (i32.const 0x7f)) (i32.or (i32.shl (i32.and (local.get $n) (i32.const 0x3f80)) (i32.const 1))
-               (i32.const 0x00010000))))
+               (i32.const 0x7f)) (i32.or (i32.const 0x00010000)
+                 (i32.shl (i32.and (local.get $n) (i32.const 0x3f80)) (i32.const 1)))))
              {call} (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
                (i32.const {n}))))"
         )
