@@ -6,6 +6,7 @@
 //! a paragraph for whoever looks it up.
 
 pub mod api;
+pub mod apply;
 pub mod broker;
 pub mod buffer;
 pub mod chain;
@@ -295,6 +296,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         rules::CODES,
         api::CODES,
         push::CODES,
+        apply::CODES,
     ]
     .into_iter()
     .flatten()
