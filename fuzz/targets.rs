@@ -16,6 +16,7 @@ use fieldgate::mqtt::{Broker, Session, Version};
 use fieldgate::reading::{
     Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, UnixMillis, Value,
 };
+use fieldgate::rules::Manifest;
 use fieldgate::rules::signature::{Claim, Key, Keys};
 use fieldgate::rules::want::{self, From as Place};
 use fieldgate::rules::{
@@ -45,7 +46,7 @@ const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const ALL: [Target; 16] = [
+pub const ALL: [Target; 17] = [
     ("batch_decode", batch_decode),
     ("batch_round_trip", batch_round_trip),
     ("chunk_decode", chunk_decode),
@@ -55,6 +56,7 @@ pub const ALL: [Target; 16] = [
     ("modbus_frame", modbus_frame),
     ("mqtt_session", mqtt_session),
     ("rule_host", rule_host),
+    ("rule_manifest", rule_manifest),
     ("rule_signature", rule_signature),
     ("rule_want", rule_want),
     ("senml_cbor", senml_cbor),
@@ -356,7 +358,7 @@ pub fn zigbee2mqtt(data: &[u8]) {
         name: "zigbee".into(),
         broker: Broker::new("localhost", 1883, "fuzz"),
         base: "z".into(),
-        rename: std::collections::BTreeMap::new(),
+        rename: std::collections::HashMap::new(),
         points: Vec::new(),
     };
     let points = Points::default();
@@ -467,4 +469,24 @@ fn rule_context(batch: u64) -> wit::Context {
 fn rule_reading(number: f64) -> wit::Reading {
     let (quality, value) = (wit::Quality::empty(), wit::Value::Number(number));
     wit::Reading { series: 0, at: 1, quality, value }
+}
+
+/// A rule's file, or the manifest alone. What is taken reads back the same, and its schema stands an
+/// operator's table.
+pub fn rule_manifest(bytes: &[u8]) {
+    let found = match bytes {
+        [b'\0', b'a', b's', b'm', ..] => Manifest::read(bytes).ok().flatten(),
+        json => Manifest::parse(json).ok(),
+    };
+    let Some(manifest) = found else { return };
+    let again = Manifest::parse(manifest.to_json().to_string().as_bytes()).unwrap();
+    assert_eq!(again, manifest);
+    let with = toml::de::DeTable::parse("band = 0.5\nheartbeat = \"10s\"\nodd = [1]").unwrap();
+    for params in [manifest.params(with.get_ref()), manifest.params(&toml::de::DeTable::new())] {
+        let Ok(params) = params else { continue };
+        for output in &manifest.outputs {
+            let names = output.names("device", "point", &params);
+            assert!(names.len() <= limits::PARAM_ENTRIES_MAX);
+        }
+    }
 }

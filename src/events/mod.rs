@@ -6,7 +6,7 @@
 //! a paragraph for whoever looks it up.
 
 pub mod api;
-pub mod apply;
+pub mod author;
 pub mod broker;
 pub mod buffer;
 pub mod chain;
@@ -294,9 +294,9 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         firsthour::CODES,
         receive::CODES,
         rules::CODES,
+        author::CODES,
         api::CODES,
         push::CODES,
-        apply::CODES,
     ]
     .into_iter()
     .flatten()

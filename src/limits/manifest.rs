@@ -49,3 +49,14 @@ pub const CASE_READINGS_MAX: usize = 100_000;
 
 /// Series that one test feeds.
 pub const CASE_SERIES_MAX: usize = 1000;
+
+/// Longest lateness and longest time behind the last reading of a test: a year, which a rule that
+/// counts by the month is tried with.
+pub const CASE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(366 * 24 * 3600);
+
+/// Rounds of timers without a reading between, after which a test is ended: a timer a minute for
+/// a week.
+pub const CASE_TIMERS_MAX: usize = 10_080;
+
+/// Lines of a rule's log that a test keeps.
+pub const CASE_LOG_LINES_MAX: usize = 100;

@@ -11,7 +11,9 @@
 mod compare;
 mod expect;
 mod feed;
+mod play;
 mod scan;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,8 @@ use crate::reading::Stream;
 pub use compare::{Verdict, compare};
 pub use expect::{Expect, Wanted};
 pub use feed::{Fed, Feed};
+pub use play::{Cuts, Open, Played, play};
+pub use table::{Case, CaseFault};
 
 /// When a test begins, microseconds since 1970 UTC: 2026-01-01 00:00. Times in tests count from here,
 /// so that windows of any usual length begin with the test.

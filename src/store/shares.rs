@@ -19,7 +19,6 @@ use crate::store::{Shelf, batches, damaged};
 /// See the file's head.
 #[derive(Default)]
 pub(super) struct Shares {
-    /// By place; empty where nobody is.
     names: Vec<Arc<str>>,
     /// In the order of `names`; empty sets while there is only one.
     had: Vec<[Ranges; Shelf::COUNT]>,
@@ -37,11 +36,11 @@ impl Shares {
             dirty: names.iter().map(|_| Default::default()).collect(),
             stale: false,
         };
-        if shares.are_several() {
+        if names.len() > 1 {
             // One that has nothing yet gets a row too, for those who look from outside.
             shares.dirty.iter_mut().for_each(|dirty| dirty[Shelf::Data as usize] = true);
         }
-        if shares.places().next().is_none() {
+        if names.is_empty() {
             return Ok(shares);
         }
         let mut statement = conn.prepare("SELECT name, shelf, had FROM uplink")?;
@@ -50,7 +49,7 @@ impl Shares {
             let (name, shelf): (String, u8) = (row.get(0)?, row.get(1)?);
             let shelf = usize::from(shelf);
             let at = names.iter().position(|known| **known == *name);
-            shares.stale |= at.is_none() || !shares.are_several();
+            shares.stale |= at.is_none() || names.len() == 1;
             if let Some(at) = at.filter(|_| shelf == Shelf::Data as usize) {
                 shares.dirty[at][shelf] = false;
             }
@@ -80,20 +79,15 @@ impl Shares {
         self.settle(conn, lanes)?;
         for ((uplink, shelf), acks) in acknowledged {
             let Some(mut through) = acks.of(epoch).cloned() else { continue };
-            let name = self.names.get(usize::from(*uplink));
-            if !self.names.is_empty() && name.is_none_or(|name| name.is_empty()) {
-                // From a place that nobody has: a word that came late.
-                continue;
-            }
             // Nobody can have what was never sealed.
             through.remove(lanes[*shelf as usize].seq_next, u64::MAX);
-            if self.are_several() {
+            if self.names.len() > 1 {
                 let (at, shelf) = (usize::from(*uplink), *shelf as usize);
                 let Some(had) = self.had.get_mut(at) else { continue };
                 had[shelf].extend(&through);
                 self.dirty[at][shelf] = true;
-                for place in self.places() {
-                    through = through.intersection(&self.had[place][shelf]);
+                for other in &self.had {
+                    through = through.intersection(&other[shelf]);
                 }
             }
             for (first, last) in through.iter() {
@@ -110,7 +104,7 @@ impl Shares {
         }
         for lane in lanes {
             let shelf = lane.shelf as usize;
-            let mut sets = self.places().map(|place| &self.had[place][shelf]);
+            let mut sets = self.had.iter().map(|had| &had[shelf]);
             let first = sets.next().cloned().unwrap_or_default();
             let all = sets.fold(first, |all, had| all.intersection(had));
             for (first, last) in all.iter() {
@@ -118,7 +112,7 @@ impl Shares {
             }
         }
         conn.execute("DELETE FROM uplink", [])?;
-        if self.are_several() {
+        if self.names.len() > 1 {
             self.dirty.fill([true; Shelf::COUNT]);
         } else {
             self.had.fill_with(Default::default);
@@ -133,8 +127,7 @@ impl Shares {
         epoch: u64,
         lanes: &[Lane; Shelf::COUNT],
     ) -> Result<()> {
-        for at in self.places().collect::<Vec<_>>() {
-            let name = Arc::clone(&self.names[at]);
+        for (at, name) in self.names.iter().enumerate() {
             for lane in lanes {
                 let shelf = lane.shelf as usize;
                 if !std::mem::take(&mut self.dirty[at][shelf]) {
@@ -148,20 +141,10 @@ impl Shares {
                 // What is forgotten here is sent once more.
                 had.truncate(limits::UPLINK_SPANS_MAX);
                 conn.prepare_cached("INSERT OR REPLACE INTO uplink VALUES (?1, ?2, ?3)")?
-                    .execute(params![&*name, lane.shelf as u8, encode(had, epoch)])?;
+                    .execute(params![&**name, lane.shelf as u8, encode(had, epoch)])?;
             }
         }
         Ok(())
-    }
-
-    /// Returns the places that somebody has.
-    fn places(&self) -> impl Iterator<Item = usize> {
-        let named = self.names.iter().enumerate().filter(|(_, name)| !name.is_empty());
-        named.map(|(place, _)| place)
-    }
-
-    fn are_several(&self) -> bool {
-        self.places().nth(1).is_some()
     }
 
     /// Returns the name of the uplink at a place.
@@ -190,11 +173,10 @@ impl Shares {
         conn: &Connection,
         lanes: &[Lane; Shelf::COUNT],
     ) -> Result<Vec<UplinkStatus>> {
-        let several = self.are_several();
-        let places = self.places().filter(|_| several);
-        places
-            .map(|place| {
-                let (name, had) = (&self.names[place], &self.had[place]);
+        let several = self.names.len() > 1;
+        let names = self.names.iter().zip(&self.had).filter(|_| several);
+        names
+            .map(|(name, had)| {
                 let mut status = UplinkStatus::of(Arc::clone(name));
                 for lane in lanes {
                     status.look(conn, lane, &had[lane.shelf as usize])?;

@@ -7,13 +7,11 @@
 //! written again are pages on disk. A transaction whose commit failed may still be there; its
 //! ordinal tells, so nothing is written twice.
 
-mod change;
 mod opening;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use change::is_alone;
 use opening::Unsynced;
 use tokio::sync::oneshot;
 
@@ -205,9 +203,6 @@ impl Writer {
                 Request::Kept { reply } => {
                     let _ = reply.send(self.kept());
                 }
-                Request::Change { settings, uplinks, reply } => {
-                    let _ = reply.send(self.change(*settings, uplinks));
-                }
                 Request::Alive { reply } => {
                     let _ = reply.send(());
                 }
@@ -396,7 +391,7 @@ impl Writer {
         if outcome.looked_around || self.lock.reached() == 0 {
             self.note_reached();
         }
-        let alone = is_alone(&self.uplinks);
+        let alone = self.uplinks.len() <= 1;
         if outcome.empty && alone && self.settings.write == Write::WhenNeeded {
             self.held.on = true;
         }

@@ -29,8 +29,8 @@ mod presets;
 #[cfg(feature = "receive")]
 mod receive;
 mod reference;
-mod reload;
 mod river;
+mod rules_author;
 mod serial;
 mod shipped;
 mod simulate;
