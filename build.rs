@@ -18,13 +18,13 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     // The SDK without the shipped rules: the same workspace with two members.
     let text = std::fs::read_to_string(&workspace).expect("the workspace of the rules is readable");
-    let text: String = text
-        .lines()
-        .map(|line| match line.split_once(" = ") {
-            Some(("members", _)) => "members = [\"sdk\", \"macros\"]\n".to_owned(),
-            _ => format!("{line}\n"),
-        })
-        .collect();
+    let text = match text
+        .split_once("members = [")
+        .and_then(|(before, rest)| rest.split_once(']').map(|(_, after)| (before, after)))
+    {
+        Some((before, after)) => format!("{before}members = [\"sdk\", \"macros\"]{after}"),
+        None => panic!("the workspace of the rules lists its members"),
+    };
     let mut list =
         format!("pub(super) const FILES: &[(&str, &str)] = &[\n(\"Cargo.toml\", {text:?}),\n");
     for file in files {
