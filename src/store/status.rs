@@ -171,7 +171,7 @@ impl StreamStatus {
 /// When there is no store at `path`, or it cannot be read; the error says why in a sentence.
 pub fn inspect(path: &Path) -> Result<Status, OpenError> {
     let status = look(path, read)?;
-    Ok(Status { disk_bytes: file::bytes(path), ..status })
+    Ok(Status { opened: true, disk_bytes: file::bytes(path), ..status })
 }
 
 /// Says what a store takes of its disk and what it wrote on it day by day, without its daemon or
