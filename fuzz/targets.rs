@@ -358,7 +358,7 @@ pub fn zigbee2mqtt(data: &[u8]) {
         name: "zigbee".into(),
         broker: Broker::new("localhost", 1883, "fuzz"),
         base: "z".into(),
-        rename: std::collections::HashMap::new(),
+        rename: std::collections::BTreeMap::new(),
         points: Vec::new(),
     };
     let points = Points::default();

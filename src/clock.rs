@@ -26,6 +26,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::reading::UnixMillis;
 
+pub use kernel::boot_name;
+
 /// Tells what time it is. Three implementations: [`Board`] for the daemon, [`System`] for commands,
 /// [`Manual`] for tests.
 pub trait Clock: Send + Sync {
@@ -161,7 +163,7 @@ impl Board {
     /// Looks at the board's clock for the first time.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
-        Self(Kept::new(kernel::Kernel, kernel::boot_name(), trust))
+        Self(Kept::new(kernel::Kernel, boot_name(), trust))
     }
 }
 

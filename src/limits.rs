@@ -264,6 +264,13 @@ pub const COAP_CLIENT_POINTS_MAX: usize = 2000;
 /// not a configuration.
 pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Versions of the configuration that are kept to go back to: a week of daily changes, twice.
+pub const CONFIG_VERSIONS_MAX: usize = 16;
+
+/// Bytes of kept versions together: sixteen of half a megabyte. Of larger ones fewer are kept, and
+/// never less than the one before.
+pub const CONFIG_VERSIONS_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// Files in `conf.d`: one a device on the largest site we know, times four.
 pub const CONFIG_FILES_MAX: usize = 1000;
 
@@ -305,6 +312,19 @@ pub const STOP_SOURCES_TIME_MAX: Duration = Duration::from_millis(1500);
 
 /// Waiting for rules to process what waits for them; what they do not get to goes on unruled.
 pub const STOP_RULES_TIME_MAX: Duration = Duration::from_millis(500);
+/// Orders over the socket that wait while another is carried out.
+pub const ORDERS_QUEUED_MAX: usize = 4;
+
+/// Shortest time within which a configuration on trial must be confirmed: a batch has to be sealed and
+/// acknowledged in it, and a person to type.
+pub const CONFIRM_TIME_MIN: Duration = Duration::from_secs(5);
+
+/// Longest such time. Who wants more wants no trial.
+pub const CONFIRM_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Waiting for changed sources to end before they are started anew. They end the poll at hand first;
+/// one whose devices take longer not to answer is dropped where it stands.
+pub const RELOAD_SOURCES_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Waiting for what they left to be committed and sealed: an SD card in trouble takes a second.
 pub const STOP_COMMIT_TIME_MAX: Duration = Duration::from_millis(1500);

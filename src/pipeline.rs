@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::limits;
 use crate::reading::{Group, PointId, Points, Sample, Value};
@@ -63,12 +63,14 @@ impl Sink for Exit {
     }
 }
 
-/// By device and point.
-type Bands = HashMap<(Arc<str>, Arc<str>), f64>;
+/// Bands by device and point; all filters share one.
+pub type Bands = Arc<HashMap<(Arc<str>, Arc<str>), f64>>;
 
 /// The deadbands of all points, and what each point sent last.
 pub struct Filter {
-    bands: Arc<Bands>,
+    bands: Bands,
+    /// Where other bands come from while it runs.
+    news: watch::Receiver<Bands>,
     points: Arc<Points>,
     /// By point id; filled when a point is first seen.
     states: Vec<State>,
@@ -92,22 +94,41 @@ struct Sent {
     at_ms: i64,
 }
 
+/// Puts deadbands in the order in which filters look for them.
+#[must_use]
+pub fn bands(deadbands: &[Deadband]) -> Bands {
+    let bands = deadbands.iter();
+    Arc::new(bands.map(|d| ((Arc::clone(&d.device), Arc::clone(&d.point)), d.band)).collect())
+}
+
 impl Filter {
-    /// A filter for these deadbands.
+    /// A filter for the deadbands that `news` has, now and later.
     #[must_use]
-    pub fn new(deadbands: &[Deadband], points: Arc<Points>) -> Self {
-        let bands = deadbands
-            .iter()
-            .map(|d| ((Arc::clone(&d.device), Arc::clone(&d.point)), d.band))
-            .collect::<Bands>();
-        Self { bands: Arc::new(bands), points, states: Vec::new() }
+    pub fn new(mut news: watch::Receiver<Bands>, points: Arc<Points>) -> Self {
+        let bands = Arc::clone(&news.borrow_and_update());
+        Self { bands, news, points, states: Vec::new() }
     }
 
     /// The same deadbands for another way, on which nothing was sent yet.
     #[must_use]
     pub fn fresh(&self) -> Self {
-        let (bands, points) = (Arc::clone(&self.bands), Arc::clone(&self.points));
-        Self { bands, points, states: Vec::new() }
+        Self::new(self.news.clone(), Arc::clone(&self.points))
+    }
+
+    /// Takes other deadbands. What a point sent last stays known where its band stays.
+    fn change(&mut self) {
+        self.bands = Arc::clone(&self.news.borrow_and_update());
+        for (state, index) in self.states.iter_mut().zip(0..) {
+            let before = match state {
+                State::Banded { band, .. } => Some(*band),
+                State::Open => None,
+                State::Unknown => continue,
+            };
+            let info = self.points.info(PointId(index));
+            if before != self.bands.get(&(info.device, info.point)).copied() {
+                *state = State::Unknown;
+            }
+        }
     }
 
     /// Returns what of a group goes on; `None` when nothing does.
@@ -116,6 +137,9 @@ impl Filter {
     /// its quality changed, when it carries no number, and at the latest after
     /// [`limits::DEADBAND_SILENCE_MAX`].
     pub fn pass(&mut self, group: Group) -> Option<Group> {
+        if self.news.has_changed().unwrap_or(false) {
+            self.change();
+        }
         if self.bands.is_empty() {
             return Some(group);
         }
@@ -186,13 +210,18 @@ mod tests {
     struct Bench {
         filter: Filter,
         points: Arc<[PointId]>,
+        news: watch::Sender<Bands>,
     }
 
     fn bench() -> Bench {
         let points = Arc::new(Points::default());
         let ids = ["banded", "open"].map(|p| points.intern(PointInfo::new("d", p, "V")).unwrap());
-        let band = Deadband { device: "d".into(), point: "banded".into(), band: 0.5 };
-        Bench { filter: Filter::new(&[band], points), points: Arc::from(ids) }
+        let news = watch::Sender::new(bands(&[band("banded", 0.5)]));
+        Bench { filter: Filter::new(news.subscribe(), points), points: Arc::from(ids), news }
+    }
+
+    fn band(point: &str, band: f64) -> Deadband {
+        Deadband { device: "d".into(), point: point.into(), band }
     }
 
     impl Bench {
@@ -218,6 +247,19 @@ mod tests {
         assert_eq!(bench.pass(0, volts(10.0), 1.0), [0, 1]);
         assert_eq!(bench.pass(1, volts(10.4), 1.0), [1]);
         assert_eq!(bench.pass(2, volts(10.5), 1.0), [0, 1]);
+    }
+
+    #[test]
+    fn other_deadbands_count_from_the_next_group_on_and_what_stays_is_remembered() {
+        let mut bench = bench();
+        assert_eq!(bench.pass(0, volts(10.0), 1.0), [0, 1]);
+        bench.news.send_replace(bands(&[band("banded", 0.5), band("open", 0.5)]));
+        assert_eq!(bench.pass(1, volts(10.4), 1.0), [1], "the new one begins, the old one goes on");
+        assert_eq!(bench.pass(2, volts(10.4), 1.4), [] as [u32; 0]);
+        bench.news.send_replace(bands(&[band("open", 0.5)]));
+        assert_eq!(bench.pass(3, volts(10.4), 1.4), [0]);
+        bench.news.send_replace(bands(&[]));
+        assert_eq!(bench.pass(4, volts(10.4), 1.4), [0, 1]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! One request a connection. Connections, bodies and time are bounded; who comes when all places are
 //! taken waits in the kernel's queue.
 
+mod order;
 mod routes;
 pub mod rules;
 mod socket;
@@ -23,6 +24,7 @@ use crate::events::Notice;
 use rules::{Done, Line, Order, Push, Rule};
 use status::Status;
 
+pub use order::ConfigOrder;
 pub use socket::Server;
 
 /// Where the package's unit lets the daemon put its socket.
@@ -56,6 +58,9 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Returns the last lines that a rule wrote to its log.
     fn rule_logs(&self, rule: String) -> Answer<'_, Vec<Line>>;
+    /// Changes the configuration in force, or says how it may change and has changed. One order after
+    /// the other; each is answered when it is done.
+    fn configure(&self, order: ConfigOrder) -> Answer<'_, serde_json::Value>;
 }
 
 /// Why the gateway does not do what was asked.

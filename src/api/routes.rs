@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
 use super::status::Status;
-use super::{Desk, Refusal, Why, rules};
-use crate::events::api as say;
+use super::{ConfigOrder, Desk, Refusal, Why, rules};
+use crate::events::{api as say, apply as changes};
 use crate::limits;
 
 type Asked = State<Arc<dyn Desk>>;
@@ -21,10 +22,39 @@ pub(super) fn routes(desk: Arc<dyn Desk>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .merge(rules::routes())
+        .route("/v1/history", get(history))
+        .route("/v1/history/{number}", get(version))
+        .merge(orders())
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))
         .with_state(desk)
+}
+
+/// Routes that change the configuration. A body may be a whole one.
+fn orders() -> Router<Arc<dyn Desk>> {
+    let orders = ["plan", "reload", "apply", "confirm", "rollback"];
+    let routes = orders.into_iter().fold(Router::new(), |routes, name| {
+        let asked = move |State(desk): Asked, body: Bytes| async move {
+            match ConfigOrder::read(name, &body) {
+                Some(order) => desk.configure(order).await.map(Json),
+                None => Err(Refusal::new(Why::Malformed, changes::malformed(name))),
+            }
+        };
+        routes.route(&format!("/v1/{name}"), post(asked))
+    });
+    routes.layer(DefaultBodyLimit::max(2 * limits::CONFIG_BYTES_MAX))
+}
+
+async fn history(State(desk): Asked) -> Result<Json<serde_json::Value>, Refusal> {
+    desk.configure(ConfigOrder::History {}).await.map(Json)
+}
+
+async fn version(
+    State(desk): Asked,
+    Path(number): Path<u64>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    desk.configure(ConfigOrder::Version { number }).await.map(Json)
 }
 
 async fn status(State(desk): Asked) -> Json<Status> {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rules::{Done, Line, Order, Push, Rule};
 use super::status::{Clock, Health, Status, Store};
-use super::{Answer, Desk, Refusal, Server, Settings, Why};
+use super::{Answer, ConfigOrder, Desk, Refusal, Server, Settings, Why};
 use crate::events::Events;
 use crate::limits;
 
@@ -20,6 +20,17 @@ use crate::limits;
 struct Calm;
 
 impl Desk for Calm {
+    fn configure(&self, order: ConfigOrder) -> Answer<'_, serde_json::Value> {
+        Box::pin(async move {
+            match order {
+                ConfigOrder::Version { number: 0 } => {
+                    Err(Refusal::new(Why::Unknown, crate::events::apply::no_version(0)))
+                }
+                order => Ok(serde_json::to_value(order).unwrap()),
+            }
+        })
+    }
+
     fn status(&self) -> Status {
         Status {
             gateway: "gw".to_owned(),

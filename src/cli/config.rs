@@ -47,7 +47,15 @@ pub struct ShowArgs {
 pub fn show(path: &Path, args: &ShowArgs, out: &mut dyn Write) -> Exit {
     let (text, exit) = match load(path, Options { keep_settings: true }) {
         Ok(config) if args.json => (as_json(&config.settings, args.origin), Exit::Done),
-        Ok(config) => (as_toml(&config.settings, args.origin), Exit::Done),
+        Ok(config) => {
+            let text = as_toml(&config.settings, args.origin);
+            // What is on trial in the daemon is not what stands on disk, which is shown here.
+            let trial = if args.origin { super::apply::trial(path) } else { None };
+            let lead = trial.map_or_else(String::new, |number| {
+                format!("# the daemon tries version {number}; this is what stands on disk\n")
+            });
+            (lead + &text, Exit::Done)
+        }
         Err(faults) => (faults.to_string(), Exit::Problem),
     };
     // Whoever closed the pipe does not want to know more.

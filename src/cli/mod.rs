@@ -1,6 +1,7 @@
 //! The commands: each reads its arguments, calls one room, prints, and ends in an exit code. Only
 //! this room speaks on standard output.
 
+mod apply;
 mod buffer;
 pub mod check;
 mod client;
@@ -71,6 +72,16 @@ enum Command {
     Status(status::Status),
     /// Checks the configuration and reports every fault at once; opens no port
     Check(check::Args),
+    /// Says what a changed configuration would start, stop and leave alone
+    Plan(apply::Plan),
+    /// Puts a configuration in force; with --confirm it goes back by itself unless confirmed
+    Apply(apply::Apply),
+    /// Keeps the configuration that is on trial
+    Confirm(apply::Confirm),
+    /// Ends what is on trial, or goes back to an earlier version
+    Rollback(apply::Rollback),
+    /// Lists the versions of the configuration that were in force or tried
+    History(apply::History),
     /// Reads everything once and prints it
     Once(once::Once),
     /// Shows the effective configuration, or its schema
@@ -110,6 +121,11 @@ pub fn main() -> Exit {
         Command::Run => run::run(&arguments.config),
         Command::Status(status) => status.run(&arguments.config),
         Command::Check(args) => Ok(check::run(&arguments.config, &args, &mut stdout())),
+        Command::Plan(plan) => plan.run(&arguments.config),
+        Command::Apply(apply) => apply.run(&arguments.config),
+        Command::Confirm(confirm) => confirm.run(&arguments.config),
+        Command::Rollback(rollback) => rollback.run(&arguments.config),
+        Command::History(history) => history.run(&arguments.config),
         Command::Once(once) => once.run(&arguments.config),
         Command::Config(config) => Ok(config.run(&arguments.config, &mut stdout())),
         Command::Decode(decode) => decode.run(),

@@ -73,7 +73,7 @@ fn since_boot() -> i64 {
 
 /// Names this boot. A time namespace shifts the time since boot and keeps the boot's id, so it is
 /// part of the name.
-pub(super) fn boot_name() -> Arc<str> {
+pub fn boot_name() -> Arc<str> {
     let Ok(id) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else {
         // A sandbox hides it. A name of this process's own believes nothing that was said under
         // another; an empty one would take every boot for this one.

@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::findings::Findings;
 use super::template;
 use super::text::{Place, Text};
+use super::texts::Texts;
 
 /// Reads `conf.d/*.toml` beside the main file, which is the first of `texts`, sorted by name.
 /// Drafts count as if they stood there.
@@ -145,7 +146,11 @@ fn is_yaml(line: &str) -> bool {
 }
 
 /// Reads the templates that devices name, each once.
-pub fn read_templates(files: &[(&Text, &DeTable<'_>)], findings: &Findings) -> Vec<Text> {
+pub fn read_templates(
+    files: &[(&Text, &DeTable<'_>)],
+    given: Option<(&Texts, &Path)>,
+    findings: &Findings,
+) -> Vec<Text> {
     let mut texts: Vec<Text> = Vec::new();
     let mut seen = HashSet::new();
     for (text, root) in files {
@@ -156,6 +161,10 @@ pub fn read_templates(files: &[(&Text, &DeTable<'_>)], findings: &Findings) -> V
             let Some(value) = device.get("template") else { continue };
             let Some(name) = value.get_ref().as_str() else { continue };
             if !seen.insert(name.to_owned()) {
+                continue;
+            }
+            if let Some(found) = given.and_then(|(given, main)| given.template(name, main)) {
+                texts.push(found);
                 continue;
             }
             let place = Place::new(text, value.span());

@@ -38,6 +38,7 @@ pub mod schema;
 mod serial;
 mod template;
 pub mod text;
+pub mod texts;
 mod value;
 mod via;
 
@@ -58,6 +59,7 @@ use crate::uplink::settings::Uplink;
 pub use access::socket;
 pub use fault::{Fault, Faults};
 pub use findings::{Origin, Setting};
+pub use texts::Texts;
 pub use value::{broker_url, host_and_port, legal_name, name_trouble};
 
 use files::{parse, read_conf_d, read_templates};
@@ -132,12 +134,26 @@ pub struct Options {
     pub keep_settings: bool,
 }
 
-/// Loads the configuration from `path` and `conf.d` beside it.
+/// Loads the configuration from `path` and `conf.d` beside it; or the one whose installation there was
+/// cut short.
 ///
 /// # Errors
 /// All faults at once, sorted by file and line.
 pub fn load(path: &Path, options: Options) -> Result<Config, Faults> {
-    load_drafted(path, options, &[])
+    let unfinished = texts::unfinished(path);
+    let findings = Findings::new(path, options.keep_settings);
+    if unfinished.is_some() {
+        findings.warning(texts::unfinished_fault(path));
+    }
+    understand(path, unfinished.as_ref(), &[], findings)
+}
+
+/// Loads a configuration from its texts, as if they stood at `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_texts(path: &Path, texts: &Texts, options: Options) -> Result<Config, Faults> {
+    understand(path, Some(texts), &[], Findings::new(path, options.keep_settings))
 }
 
 /// Loads the configuration as it would be with `drafts`, files of it that are not written yet or not
@@ -150,17 +166,30 @@ pub fn load_drafted(
     options: Options,
     drafts: &[(PathBuf, String)],
 ) -> Result<Config, Faults> {
-    let findings = Findings::new(path, options.keep_settings);
-    let main = Text::drafted(path, drafts, limits::CONFIG_BYTES_MAX)
-        .map_err(|fault| Faults::one(*fault))?;
-    let mut texts = vec![main];
-    read_conf_d(&mut texts, drafts, &findings);
+    understand(path, None, drafts, Findings::new(path, options.keep_settings))
+}
+
+fn understand(
+    path: &Path,
+    given: Option<&Texts>,
+    drafts: &[(PathBuf, String)],
+    findings: Findings,
+) -> Result<Config, Faults> {
+    let texts = match given {
+        Some(given) => given.as_if_at(path),
+        None => {
+            let main = Text::drafted(path, drafts, limits::CONFIG_BYTES_MAX);
+            let mut texts = vec![main.map_err(|fault| Faults::one(*fault))?];
+            read_conf_d(&mut texts, drafts, &findings);
+            texts
+        }
+    };
     let roots: Vec<_> = texts.iter().map(|text| parse(text, &findings)).collect();
     let is_sound = roots.iter().all(Option::is_some) && findings.is_clean();
     let files: Vec<_> =
         texts.iter().zip(&roots).filter_map(|(t, r)| Some((t, r.as_ref()?))).collect();
 
-    let template_texts = read_templates(&files, &findings);
+    let template_texts = read_templates(&files, given.map(|given| (given, path)), &findings);
     let template_roots: Vec<_> = template_texts.iter().map(|text| parse(text, &findings)).collect();
     let templates: HashMap<String, Template<'_>> = template_texts
         .iter()

@@ -76,7 +76,7 @@ impl<'a> Resolver<'a> {
             let place = table.raw("base").map_or(table.place(), |raw| raw.place);
             table.bad(place, format!("base = \"{base}\" is no topic"), "base = \"zigbee2mqtt\"");
         }
-        let mut rename = std::collections::HashMap::new();
+        let mut rename = std::collections::BTreeMap::new();
         for (from, to) in table.words("rename") {
             if self.check_name("device", to) {
                 rename.insert(from.value.to_owned(), to.value.to_owned());

@@ -72,9 +72,29 @@ pub static PART_STUCK: Code = Code {
             and never answers; a disk that refuses is told otherwise and is no reason to restart.",
 };
 
+/// The process died again and again right after its start.
+pub static SAFE_MODE: Code = Code {
+    id: "FG-G08",
+    title: "safe mode",
+    about: "The daemon died three times in a row within a minute of its start, so this start is a \
+            careful one. What was kept is kept, the socket answers, rules stay off, and uplinks and \
+            sources are started one by one; one with which the daemon died again is left out. It ends \
+            with a changed or reloaded configuration (fieldgate apply), with an orderly restart, or \
+            with another boot. The log around the deaths says more: journalctl -u fieldgate. Please \
+            report it together with the part that is named.",
+};
+
 /// This room's codes.
-pub const CODES: &[&Code] =
-    &[&SOURCE_FAILED, &SLOW_STOP, &NO_DEMO, &PART_ENDED, &NOT_COMMITTED, &SYSTEM, &PART_STUCK];
+pub const CODES: &[&Code] = &[
+    &SOURCE_FAILED,
+    &SLOW_STOP,
+    &NO_DEMO,
+    &PART_ENDED,
+    &NOT_COMMITTED,
+    &SYSTEM,
+    &PART_STUCK,
+    &SAFE_MODE,
+];
 
 /// A source panicked and will be started again.
 #[must_use]
@@ -175,4 +195,31 @@ pub fn demo_did_not_drain(seconds: u64) -> Notice {
     let what = format!("did not drain its buffer within {seconds} s after the outage");
     Notice::error(&NO_DEMO, "the demonstration", what)
         .try_next("FIELDGATE_LOG=debug fieldgate demo --outage 10s")
+}
+
+/// What a notice about the whole gateway is about.
+pub const ALL_OF_IT: &str = "the gateway";
+
+/// The daemon keeps dying right after its start. `next` is the part that was started last, on trial.
+#[must_use]
+pub fn safe_mode(left_out: &[&str], next: Option<&str>) -> Notice {
+    let notice =
+        Notice::error(&SAFE_MODE, ALL_OF_IT, "runs in safe mode: it died three times in a row")
+            .seen(
+                "What was kept is kept. Rules are off; uplinks and sources are started one by one.",
+            );
+    let notice = match left_out {
+        [] => notice,
+        parts => notice
+            .seen(format!("Left out, since it died again with them: {}.", parts.join(", ")))
+            .likely(format!("a fault in fieldgate itself, met through {}", parts.join(", "))),
+    };
+    let notice = match next {
+        Some(part) => notice.seen(format!("On trial now: {part}.")),
+        None => notice.seen("Everything else runs."),
+    };
+    notice
+        .likely("a rule, or a part that is not used any more, took more memory than the board has")
+        .try_next("journalctl -u fieldgate -n 100")
+        .try_next("fieldgate apply        (starts everything again)")
 }

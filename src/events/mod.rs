@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod author;
+pub mod apply;
 pub mod broker;
 pub mod buffer;
 pub mod chain;
@@ -297,6 +298,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         author::CODES,
         api::CODES,
         push::CODES,
+        apply::CODES,
     ]
     .into_iter()
     .flatten()

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::changes::Asked;
 use super::orders::Orders;
 use super::pulse::Roster;
 use super::uplinks::{Links, part};
 use crate::api::rules::{Done, Line, Order, Push, Rule};
 use crate::api::status::{Clock, Health, Source, Standing, Status, Store, Stream, Uplink};
-use crate::api::{Answer, Desk};
+use crate::api::{Answer, ConfigOrder, Desk, Refusal, Why};
 use crate::clock::{self, Evidence};
 use crate::config::Config;
-use crate::events::{Condition, Events, Weight};
+use crate::events::{Condition, Events, Weight, apply as say};
 use crate::reading::Stream as Lane;
 use crate::store;
 use crate::uplink::LinkState;
@@ -20,7 +23,8 @@ use crate::uplink::LinkState;
 /// What is known before the store is open.
 pub(super) struct Clerk {
     gateway: Arc<str>,
-    config: Arc<str>,
+    config: watch::Receiver<Arc<str>>,
+    orders: mpsc::Sender<Asked>,
     path: String,
     events: Events,
 }
@@ -37,10 +41,16 @@ pub(super) struct Open {
 }
 
 impl Clerk {
-    pub(super) fn new(config: &Config, events: &Events) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        hash: watch::Receiver<Arc<str>>,
+        orders: mpsc::Sender<Asked>,
+        events: &Events,
+    ) -> Self {
         Self {
             gateway: Arc::clone(&config.gateway.name),
-            config: Arc::clone(&config.hash),
+            config: hash,
+            orders,
             path: config.store.path.display().to_string(),
             events: events.clone(),
         }
@@ -80,6 +90,15 @@ impl Open {
 }
 
 impl Desk for Open {
+    fn configure(&self, order: ConfigOrder) -> Answer<'_, Value> {
+        Box::pin(async move {
+            let stopping = || Refusal::new(Why::Unable, say::stopping());
+            let (reply, answer) = oneshot::channel();
+            self.clerk.orders.send((order, reply)).await.map_err(|_| stopping())?;
+            answer.await.unwrap_or_else(|_| Err(stopping()))
+        })
+    }
+
     fn status(&self) -> Status {
         let clerk = &self.clerk;
         let store = self.store.status();
@@ -87,7 +106,7 @@ impl Desk for Open {
         Status {
             gateway: clerk.gateway.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config: clerk.config.to_string(),
+            config: clerk.config.borrow().to_string(),
             uptime_s: self.since.elapsed().as_secs(),
             pid: std::process::id(),
             health: health(&standing, &store),

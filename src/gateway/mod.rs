@@ -8,19 +8,26 @@
 //! again. Store, pipeline and uplinks hold what cannot be begun anew within a running process: one of
 //! them ending by itself ends the gateway, and systemd starts it again. What hangs shows in `pulse`.
 
+mod apply;
+mod changes;
 mod courier;
 mod desk;
+mod files;
 mod orders;
+mod parts;
+mod proof;
 mod pulse;
 mod rules;
+mod safe;
 mod site;
 mod sources;
 mod uplinks;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,20 +38,25 @@ use crate::config::Config;
 use crate::error::{Exit, Fatal};
 use crate::events::{self, Events};
 use crate::limits;
-use crate::pipeline::{self, Filter};
-use crate::reading::{Points, Stream};
+use crate::pipeline::{self, Bands, Filter};
+use crate::reading::{Points, Stream, UnixMillis};
 use crate::rules::Wasm;
 use crate::sources::Outlet;
 use crate::store::{Health, Store, StoreThread};
 use crate::uplink::LinkState;
 
+use self::changes::Asked;
+pub use self::changes::Changes;
 use self::desk::Clerk;
 use self::orders::Orders;
+pub use self::parts::{Change, How, Parts, Plan};
 pub use self::pulse::Pulse;
 use self::pulse::Roster;
 pub use self::rules::Rules;
+pub use self::safe::Starts;
 pub use self::sources::{Sources, open_outlet, start_sources};
 use self::uplinks::{Uplinks, World};
+pub use self::versions::{State as VersionState, Version, Versions};
 
 /// A running gateway.
 pub struct Gateway {
@@ -62,7 +74,19 @@ pub struct Gateway {
     pub rules: Rules,
     /// Ends when the rules have begun.
     beginning: JoinSet<()>,
+    /// To all filters.
+    deadbands: watch::Sender<Bands>,
     uplinks: Uplinks,
+    /// Names of uplinks by their place in the store.
+    places: Vec<Arc<str>>,
+    /// An uplink ended unasked while others were being stopped.
+    broke: bool,
+    /// What runs, and the short hash of its configuration.
+    parts: Parts,
+    config_hash: watch::Sender<Arc<str>>,
+    clock: Arc<dyn Clock>,
+    /// From the socket, until someone serves them.
+    orders: Option<mpsc::Receiver<Asked>>,
     roster: Roster,
     /// Answers on the daemon's socket, if it could be had.
     api: JoinSet<()>,
@@ -76,14 +100,17 @@ impl Gateway {
     /// When the store cannot be opened at all, or a source's settings cannot be honoured.
     pub fn start(config: Config) -> Result<Self, Fatal> {
         let events = Events::default();
-        let clerk = Clerk::new(&config, &events);
+        let config_hash = watch::Sender::new(Arc::clone(&config.hash));
+        let (orders, asked) = mpsc::channel(limits::ORDERS_QUEUED_MAX);
+        let clerk = Clerk::new(&config, config_hash.subscribe(), orders, &events);
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
-        let orders = Orders::open(&config, &clock, &events);
+        let rule_orders = Orders::open(&config, &clock, &events);
+        let parts = Parts::of(&config);
         let code = config.store.path.with_file_name("rules-code");
-        let names = config.uplinks.iter().map(|uplink| uplink.name.as_str().into()).collect();
+        let places = apply::places(&[], &config.uplinks);
         let (store, thread) = Store::open_for(
-            names,
+            places.clone(),
             config.store,
             Arc::clone(&points),
             Arc::clone(&clock),
@@ -92,7 +119,8 @@ impl Gateway {
         .map_err(|e| Fatal::new(e.exit(), e.to_string()))?;
 
         let (groups, inbox) = mpsc::channel(limits::GROUPS_QUEUED_MAX);
-        let filter = Filter::new(&config.deadbands, Arc::clone(&points));
+        let deadbands = watch::Sender::new(pipeline::bands(&config.deadbands));
+        let filter = Filter::new(deadbands.subscribe(), Arc::clone(&points));
         let mut pipeline = JoinSet::new();
         let loader = Arc::new(Wasm::of_gateway(code, &events));
         let world = (&points, &clock, &events);
@@ -104,7 +132,8 @@ impl Gateway {
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
         let events_too = events.clone();
-        let world = World { points: known, clock: time, events: events_too, rules: orders.clone() };
+        let world =
+            World { points: known, clock: time, events: events_too, rules: rule_orders.clone() };
         let mut uplinks = Uplinks::new(roster.clone(), world);
         for (settings, place) in config.uplinks.into_iter().zip(0..) {
             uplinks.start(settings, store.share(place));
@@ -112,13 +141,11 @@ impl Gateway {
 
         let now = Arc::clone(&clock);
         let outlet = Outlet { groups, points, clock, events: events.clone() };
-        let mut sources = Sources::new(roster.clone());
-        for settings in config.sources {
-            sources.start(sources::build(settings, &outlet.points)?, &outlet);
-        }
+        let sources = Sources::started(config.sources, &outlet, roster.clone())?;
         let outlet = Some(outlet);
         let (mut api, stop_api) = (JoinSet::new(), CancellationToken::new());
-        let clerk = Arc::new(clerk.open(store.clone(), now, uplinks.links(), &roster, orders));
+        let (time, links) = (Arc::clone(&now), uplinks.links());
+        let clerk = Arc::new(clerk.open(store.clone(), time, links, &roster, rule_orders));
         if let Some(server) = Server::open(&config.api, clerk, &events) {
             api.spawn(server.serve(stop_api.clone()));
         }
@@ -131,7 +158,14 @@ impl Gateway {
             pipeline,
             rules,
             beginning,
+            deadbands,
             uplinks,
+            places,
+            broke: false,
+            parts,
+            config_hash,
+            clock: now,
+            orders: Some(asked),
             roster,
             api,
             stop_api,
@@ -142,6 +176,18 @@ impl Gateway {
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         Pulse::new(self.store.clone(), self.events.clone(), self.roster.clone())
+    }
+
+    /// Returns the short hash of the configuration that is in force.
+    #[must_use]
+    pub fn config_hash(&self) -> Arc<str> {
+        Arc::clone(&self.config_hash.borrow())
+    }
+
+    /// Returns the time that readings are stamped with.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
     }
 
     /// Returns the links of its uplinks, by their names.
@@ -159,6 +205,9 @@ impl Gateway {
         let part = loop {
             if self.store.status().health == Health::Ended {
                 break "the store";
+            }
+            if self.broke {
+                break "an uplink";
             }
             tokio::select! {
                 Ok(()) = store.changed() => {}

@@ -179,7 +179,10 @@ impl Pulse {
             1 => "1 thing is wrong".to_owned(),
             many => format!("{many} things are wrong"),
         };
-        format!("{batches} batches wait{disk}; {wrong}")
+        let standing = self.events.standing();
+        let is_safe = standing.iter().any(|condition| condition.notice.code == &say::SAFE_MODE);
+        let mode = if is_safe { "safe mode: rules are off; " } else { "" };
+        format!("{mode}{batches} batches wait{disk}; {wrong}")
     }
 }
 

@@ -51,8 +51,20 @@ struct Ended {
 }
 
 impl Sources {
-    pub(super) fn new(roster: Roster) -> Self {
-        Self { roster, ..Self::default() }
+    /// Starts all that a configuration names.
+    ///
+    /// # Errors
+    /// When a source's settings cannot be honoured.
+    pub(super) fn started(
+        settings: Vec<SourceSettings>,
+        outlet: &Outlet,
+        roster: Roster,
+    ) -> Result<Self, Fatal> {
+        let mut sources = Self { roster, ..Self::default() };
+        for settings in settings {
+            sources.start(build(settings, &outlet.points)?, outlet);
+        }
+        Ok(sources)
     }
 
     /// Starts a source; its name must not be in use.
@@ -68,6 +80,11 @@ impl Sources {
             Ended { name: known, source }
         });
         self.running.insert(name, Running { stop, task });
+    }
+
+    /// Returns whether one of this name runs.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
     }
 
     /// Stops the sources of these names and hands them back. One that does not end within
@@ -123,11 +140,7 @@ impl Sources {
 /// # Errors
 /// When a source's settings cannot be honoured.
 pub fn start_sources(settings: Vec<SourceSettings>, outlet: &Outlet) -> Result<Sources, Fatal> {
-    let mut sources = Sources::default();
-    for settings in settings {
-        sources.start(build(settings, &outlet.points)?, outlet);
-    }
-    Ok(sources)
+    Sources::started(settings, outlet, Roster::default())
 }
 
 /// Makes a source, which opens nothing yet.

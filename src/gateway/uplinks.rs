@@ -18,7 +18,7 @@ use crate::mqtt::{Layout, errands};
 use crate::reading::Points;
 use crate::store::Share;
 use crate::uplink::settings::Uplink as Settings;
-use crate::uplink::{LinkState, Uplink};
+use crate::uplink::{Identity, LinkState, Uplink};
 
 /// What every uplink is given.
 pub(super) struct World {
@@ -58,6 +58,8 @@ pub(super) struct Uplinks {
 struct Running {
     stop: CancellationToken,
     task: AbortHandle,
+    /// What it says of the gateway, which changes without a new connection.
+    identity: watch::Sender<Identity>,
 }
 
 impl Uplinks {
@@ -83,6 +85,7 @@ impl Uplinks {
         let root = format!("fg/1/{}", settings.gateway);
         let takes_rules = settings.broker.preset.topics == Layout::Own;
         let mut uplink = Uplink::new(settings, share, points, clock, events.of(&part));
+        let identity = uplink.identity();
         self.links.lock().insert(Arc::clone(&name), uplink.link());
         if let Some(door) =
             rules.door.clone().filter(|door| takes_rules && door.asks_for_signatures())
@@ -98,7 +101,7 @@ impl Uplinks {
             run.await;
             known
         });
-        self.running.insert(name, Running { stop, task });
+        self.running.insert(name, Running { stop, task, identity });
     }
 
     /// Waits until one ends that was not told to; for ever while there is none.
@@ -153,6 +156,13 @@ impl Uplinks {
     /// Returns whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
+    }
+
+    /// Says to all what the gateway is now.
+    pub(super) fn tell(&self, identity: &Identity) {
+        for running in self.running.values() {
+            running.identity.send_replace(identity.clone());
+        }
     }
 
     /// Returns the links.

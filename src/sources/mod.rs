@@ -9,6 +9,7 @@ pub mod number;
 pub mod serial;
 pub mod zigbee2mqtt;
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// One bus, line, listener or session. Implementations: a Modbus bus, a serial line, a zigbee2mqtt
 /// session, a CoAP listener, a CoAP client.
-pub trait Source: Send {
+pub trait Source: Send + Any {
     /// Returns what people call it, as a notice's subject begins: `bus rs485-1`.
     fn name(&self) -> String;
 
@@ -36,8 +37,17 @@ pub trait Source: Send {
         None
     }
 
-    /// Reads until `stop` is cancelled, then returns within a second. Never returns by itself: what
-    /// cannot be reached is tried again. The gateway starts it again after a panic.
+    /// Takes over from the one that ran in its place, which has ended: what it has learned of the
+    /// devices that `stays` names is not to be learned anew, their schedules go on, and a connection
+    /// that is the same stays open. Returns the subjects of notices that go on as well. By default
+    /// nothing is taken over.
+    fn take_over(&mut self, _before: Box<dyn Any>, _stays: &dyn Fn(&str) -> bool) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Reads until `stop` is cancelled, then ends what it is about to read and returns, at best
+    /// within a second. Never returns by itself: what cannot be reached is tried again. The gateway
+    /// starts it again after a panic.
     fn run<'a>(&'a mut self, outlet: Outlet, stop: CancellationToken) -> Running<'a>;
 }
 

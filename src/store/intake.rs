@@ -13,6 +13,7 @@ use crate::reading::{Group, Stream, Value};
 use crate::state::{Change, Kept, Onto};
 use crate::store::disk::Work;
 use crate::store::salvage::Haul;
+use crate::store::settings::Settings;
 use crate::store::traffic::Used;
 use crate::store::trouble::StoreError;
 use crate::store::{Batch, Shelf};
@@ -67,6 +68,12 @@ pub(super) enum Request {
     /// Asks for nothing but an answer.
     Alive {
         reply: oneshot::Sender<()>,
+    },
+    /// Other settings, and other uplinks.
+    Change {
+        settings: Box<Settings>,
+        uplinks: Vec<Arc<str>>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
     },
     /// To be written with the next commit; one at a time.
     Salvaged(Box<Haul>),
@@ -175,6 +182,11 @@ impl Intake {
     /// Makes batches gather so many times as long as usual, for the sake of one uplink.
     pub(super) fn stretch(&self, uplink: u8, times: u32) {
         self.lock().stretch.insert(uplink, times);
+    }
+
+    /// Forgets what uplinks have asked for that do not stay at their places.
+    pub(super) fn forget(&self, stays: &dyn Fn(u8) -> bool) {
+        self.lock().stretch.retain(|place, _| stays(*place));
     }
 
     /// Returns how many times as long as usual batches gather: as the neediest uplink says.

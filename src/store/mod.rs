@@ -167,7 +167,8 @@ impl Store {
 
     /// As [`Store::open`], for several uplinks of these names: each takes its batches through its own
     /// [`Store::share`], and a batch is freed when the last has acknowledged it. What an uplink has
-    /// is known by its name; one that is new gets all that is held, one that is gone is forgotten.
+    /// is known by its name; one that is new gets all that is held, one that is gone is forgotten. An
+    /// empty name is a place that nobody has ([`Store::change`]).
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -254,6 +255,24 @@ impl Store {
     /// (freed before, or dropped while it was on its way) is no error.
     pub fn acknowledge(&self, shelf: impl Into<Shelf>, seq: u64) {
         self.share(0).acknowledge(shelf.into(), seq, seq);
+    }
+
+    /// Takes other settings, without losing or sending anything twice. The path and the gateway's name
+    /// stay as they were. In `uplinks` each that stays keeps its place; an empty name is a place that
+    /// nobody has. Whoever lost its place must have ended before. What was read until now is committed
+    /// first, so an error says that the disk refuses; the change is in force all the same.
+    ///
+    /// # Errors
+    /// When the disk refuses, too many requests wait, or the store has ended.
+    pub async fn change(
+        &self,
+        settings: Settings,
+        uplinks: Vec<Arc<str>>,
+    ) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let settings = Box::new(settings);
+        self.0.intake.request(Request::Change { settings, uplinks, reply })?;
+        answer.await.unwrap_or(Err(StoreError::Ended))
     }
 
     /// Returns the door of the uplink that stands at this place among the names.
@@ -350,7 +369,8 @@ impl Share {
     /// Returns what this uplink has not got of a shelf, after the last commit.
     #[must_use]
     pub fn backlog(&self, status: &Status, shelf: Shelf) -> Backlog {
-        match status.uplinks.get(usize::from(self.uplink)) {
+        let name = status.names.get(usize::from(self.uplink));
+        match status.uplinks.iter().find(|uplink| Some(&uplink.name) == name) {
             Some(uplink) => uplink.shelves[shelf as usize],
             None => {
                 let StreamStatus { lo, batches, oldest, .. } = *status.shelf(shelf);

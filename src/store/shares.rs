@@ -19,6 +19,7 @@ use crate::store::{Shelf, batches, damaged};
 /// See the file's head.
 #[derive(Default)]
 pub(super) struct Shares {
+    /// By place; empty where nobody is.
     names: Vec<Arc<str>>,
     /// In the order of `names`; empty sets while there is only one.
     had: Vec<[Ranges; Shelf::COUNT]>,
@@ -36,11 +37,11 @@ impl Shares {
             dirty: names.iter().map(|_| Default::default()).collect(),
             stale: false,
         };
-        if names.len() > 1 {
+        if shares.are_several() {
             // One that has nothing yet gets a row too, for those who look from outside.
             shares.dirty.iter_mut().for_each(|dirty| dirty[Shelf::Data as usize] = true);
         }
-        if names.is_empty() {
+        if shares.places().next().is_none() {
             return Ok(shares);
         }
         let mut statement = conn.prepare("SELECT name, shelf, had FROM uplink")?;
@@ -49,7 +50,7 @@ impl Shares {
             let (name, shelf): (String, u8) = (row.get(0)?, row.get(1)?);
             let shelf = usize::from(shelf);
             let at = names.iter().position(|known| **known == *name);
-            shares.stale |= at.is_none() || names.len() == 1;
+            shares.stale |= at.is_none() || !shares.are_several();
             if let Some(at) = at.filter(|_| shelf == Shelf::Data as usize) {
                 shares.dirty[at][shelf] = false;
             }
@@ -79,15 +80,20 @@ impl Shares {
         self.settle(conn, lanes)?;
         for ((uplink, shelf), acks) in acknowledged {
             let Some(mut through) = acks.of(epoch).cloned() else { continue };
+            let name = self.names.get(usize::from(*uplink));
+            if !self.names.is_empty() && name.is_none_or(|name| name.is_empty()) {
+                // From a place that nobody has: a word that came late.
+                continue;
+            }
             // Nobody can have what was never sealed.
             through.remove(lanes[*shelf as usize].seq_next, u64::MAX);
-            if self.names.len() > 1 {
+            if self.are_several() {
                 let (at, shelf) = (usize::from(*uplink), *shelf as usize);
                 let Some(had) = self.had.get_mut(at) else { continue };
                 had[shelf].extend(&through);
                 self.dirty[at][shelf] = true;
-                for other in &self.had {
-                    through = through.intersection(&other[shelf]);
+                for place in self.places() {
+                    through = through.intersection(&self.had[place][shelf]);
                 }
             }
             for (first, last) in through.iter() {
@@ -104,7 +110,7 @@ impl Shares {
         }
         for lane in lanes {
             let shelf = lane.shelf as usize;
-            let mut sets = self.had.iter().map(|had| &had[shelf]);
+            let mut sets = self.places().map(|place| &self.had[place][shelf]);
             let first = sets.next().cloned().unwrap_or_default();
             let all = sets.fold(first, |all, had| all.intersection(had));
             for (first, last) in all.iter() {
@@ -112,7 +118,7 @@ impl Shares {
             }
         }
         conn.execute("DELETE FROM uplink", [])?;
-        if self.names.len() > 1 {
+        if self.are_several() {
             self.dirty.fill([true; Shelf::COUNT]);
         } else {
             self.had.fill_with(Default::default);
@@ -127,7 +133,8 @@ impl Shares {
         epoch: u64,
         lanes: &[Lane; Shelf::COUNT],
     ) -> Result<()> {
-        for (at, name) in self.names.iter().enumerate() {
+        for at in self.places().collect::<Vec<_>>() {
+            let name = Arc::clone(&self.names[at]);
             for lane in lanes {
                 let shelf = lane.shelf as usize;
                 if !std::mem::take(&mut self.dirty[at][shelf]) {
@@ -141,10 +148,20 @@ impl Shares {
                 // What is forgotten here is sent once more.
                 had.truncate(limits::UPLINK_SPANS_MAX);
                 conn.prepare_cached("INSERT OR REPLACE INTO uplink VALUES (?1, ?2, ?3)")?
-                    .execute(params![&**name, lane.shelf as u8, encode(had, epoch)])?;
+                    .execute(params![&*name, lane.shelf as u8, encode(had, epoch)])?;
             }
         }
         Ok(())
+    }
+
+    /// Returns the places that somebody has.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let named = self.names.iter().enumerate().filter(|(_, name)| !name.is_empty());
+        named.map(|(place, _)| place)
+    }
+
+    fn are_several(&self) -> bool {
+        self.places().nth(1).is_some()
     }
 
     /// Returns the name of the uplink at a place.
@@ -173,10 +190,11 @@ impl Shares {
         conn: &Connection,
         lanes: &[Lane; Shelf::COUNT],
     ) -> Result<Vec<UplinkStatus>> {
-        let several = self.names.len() > 1;
-        let names = self.names.iter().zip(&self.had).filter(|_| several);
-        names
-            .map(|(name, had)| {
+        let several = self.are_several();
+        let places = self.places().filter(|_| several);
+        places
+            .map(|place| {
+                let (name, had) = (&self.names[place], &self.had[place]);
                 let mut status = UplinkStatus::of(Arc::clone(name));
                 for lane in lanes {
                     status.look(conn, lane, &had[lane.shelf as usize])?;

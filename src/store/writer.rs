@@ -7,11 +7,13 @@
 //! written again are pages on disk. A transaction whose commit failed may still be there; its
 //! ordinal tells, so nothing is written twice.
 
+mod change;
 mod opening;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use change::is_alone;
 use opening::Unsynced;
 use tokio::sync::oneshot;
 
@@ -203,6 +205,9 @@ impl Writer {
                 Request::Kept { reply } => {
                     let _ = reply.send(self.kept());
                 }
+                Request::Change { settings, uplinks, reply } => {
+                    let _ = reply.send(self.change(*settings, uplinks));
+                }
                 Request::Alive { reply } => {
                     let _ = reply.send(());
                 }
@@ -391,7 +396,7 @@ impl Writer {
         if outcome.looked_around || self.lock.reached() == 0 {
             self.note_reached();
         }
-        let alone = self.uplinks.len() <= 1;
+        let alone = is_alone(&self.uplinks);
         if outcome.empty && alone && self.settings.write == Write::WhenNeeded {
             self.held.on = true;
         }

@@ -29,6 +29,7 @@ mod presets;
 #[cfg(feature = "receive")]
 mod receive;
 mod reference;
+mod reload;
 mod river;
 mod rules_author;
 mod serial;

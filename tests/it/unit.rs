@@ -37,6 +37,7 @@ const DIRECTIVES: &[(&str, &[&str])] = &[
     ("DeviceAllow", &["char-ttyUSB rw", "char-ttyACM rw", "char-ttyS rw", "char-ttyAMA rw", "char-ttymxc rw"]),
     ("DevicePolicy", &["closed"]),
     ("Documentation", &["man:fieldgate(1) file:///usr/share/doc/fieldgate/README.md"]),
+    ("ExecReload", &["/usr/bin/fieldgate apply"]),
     ("ExecStart", &["/usr/bin/fieldgate run"]),
     ("Group", &["fieldgate"]),
     ("KeyringMode", &["private"]),

@@ -1,5 +1,6 @@
 //! The worker of one bus: when which class is polled, and what an operator is told about it.
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -31,10 +32,16 @@ pub struct ModbusBus {
     classes: Vec<Class>,
     is_link_told: bool,
     backlog: Backlog,
+    /// How it is reached; what it takes over is only good for the same.
+    link: Link,
+    /// Between two runs: the way to the devices, and when each class is due.
+    paused: Option<(Line, Agenda)>,
 }
 
 /// A device and what stands told about it.
 struct Known {
+    /// As the configuration names it.
+    name: Arc<str>,
     /// `bus rs485-1: device 7 (pump-7)`.
     subject: String,
     unit: Unit,
@@ -73,6 +80,7 @@ impl ModbusBus {
         for (index, device) in settings.devices.iter().enumerate() {
             let mut planned = plan::classes(index, device, points)?;
             devices.push(Known {
+                name: Arc::clone(&device.name),
                 subject: format!("{name}: device {} ({})", device.id, device.name),
                 unit: Unit::new(device, &planned),
                 answered_last: false,
@@ -86,7 +94,7 @@ impl ModbusBus {
             Link::RtuOverTcp { host, port } => (format!("{host}:{port}"), false, true),
         };
         let backlog = Backlog::default();
-        let is_link_told = false;
+        let (is_link_told, paused, link) = (false, None, settings.link);
         Ok(Self {
             name,
             place,
@@ -97,23 +105,39 @@ impl ModbusBus {
             classes,
             is_link_told,
             backlog,
+            link,
+            paused,
         })
     }
 
-    /// Polls for ever.
-    async fn work(&mut self, outlet: &Outlet) {
-        let mut line = Line::new(Arc::clone(&self.dial));
-        let mut agenda = Agenda::new(&self.classes, Instant::now());
+    /// Polls until it is told to stop, and then ends the poll at hand: what a device has begun to
+    /// answer is not thrown away.
+    async fn work(&mut self, outlet: &Outlet, stop: &CancellationToken) {
+        let (mut line, mut agenda) = self.paused.take().unwrap_or_else(|| {
+            let line = Line::new(Arc::clone(&self.dial));
+            (line, Agenda::new(&self.classes, Instant::now()))
+        });
         while let Some((index, due)) = agenda.next() {
-            if Instant::now() < due {
-                sleep_until(due).await;
+            let stopped = if Instant::now() < due {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => true,
+                    () = sleep_until(due) => false,
+                }
+            } else {
+                stop.is_cancelled()
+            };
+            if stopped {
+                agenda.put_back(index, due);
+                break;
             }
             let group = self.poll(&mut line, index, outlet).await;
             outlet.send(group).await;
             let skipped = agenda.advance(index, Instant::now());
             self.count_skipped(skipped, &outlet.events);
         }
-        std::future::pending::<()>().await;
+        stop.cancelled().await;
+        self.paused = Some((line, agenda));
     }
 
     async fn poll(&mut self, line: &mut Line, index: usize, outlet: &Outlet) -> Group {
@@ -267,25 +291,29 @@ impl Source for ModbusBus {
         self.classes.iter().map(|class| class.every).min()
     }
 
+    fn take_over(&mut self, before: Box<dyn Any>, stays: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let Ok(before) = before.downcast::<Self>() else { return Vec::new() };
+        if before.link != self.link {
+            // Another line may behave in another way.
+            return Vec::new();
+        }
+        succeed(self, *before, stays)
+    }
+
     fn run<'a>(&'a mut self, outlet: Outlet, stop: CancellationToken) -> Running<'a> {
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = self.work(&outlet) => {}
-            }
-        })
+        Box::pin(async move { self.work(&outlet, &stop).await })
     }
 }
 
 /// When each class is due. Everything is due at the start; after that each class keeps to a grid of
 /// its own, a little apart from its neighbours.
-struct Agenda {
+pub(super) struct Agenda {
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     grids: Vec<Grid>,
 }
 
-struct Grid {
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
     origin: Instant,
     every: Duration,
     /// The cell that was polled last, counted from `origin`.
@@ -304,6 +332,25 @@ impl Agenda {
         let grids = classes.iter().map(grid).collect();
         let due = (0..classes.len()).map(|index| Reverse((start, index))).collect();
         Self { due, grids }
+    }
+
+    /// Makes one of the places of classes in another: their grids, and when each is due. A class that
+    /// has none there is due at once.
+    fn succeeding(&self, classes: &[Class], places: &[Option<usize>]) -> Self {
+        let mut agenda = Self::new(classes, Instant::now());
+        let due_before = |at| self.due.iter().find(|Reverse((_, index))| *index == at);
+        agenda.due.clear();
+        for (index, place) in places.iter().enumerate() {
+            let known = place.and_then(|at| Some((self.grids[at], due_before(at)?.0.0)));
+            let (grid, due) = known.unwrap_or((agenda.grids[index], agenda.grids[index].origin));
+            agenda.grids[index] = grid;
+            agenda.due.push(Reverse((due, index)));
+        }
+        agenda
+    }
+
+    fn put_back(&mut self, index: usize, due: Instant) {
+        self.due.push(Reverse((due, index)));
     }
 
     fn next(&mut self) -> Option<(usize, Instant)> {
@@ -353,4 +400,43 @@ impl Backlog {
         self.stands = stands;
         changed.then_some(stands)
     }
+}
+
+/// Gives a bus what the one before it has learned of the devices that stay, over the same link: the
+/// open line, what each device refuses and whether it answers, and when its next poll is due. So a
+/// device that stays is polled at the same moments as if nothing had happened.
+fn succeed(bus: &mut ModbusBus, before: ModbusBus, stays: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let ModbusBus { devices, classes, paused, is_link_told, backlog, name, .. } = before;
+    let Some((line, agenda)) = paused else { return Vec::new() };
+    let mut going_on = vec![name];
+    let mut old: Vec<Option<Known>> = devices.into_iter().map(Some).collect();
+    // For each device its place before.
+    let mut was = vec![None; bus.devices.len()];
+    for (index, known) in bus.devices.iter_mut().enumerate() {
+        let same = |other: &Option<Known>| other.as_ref().is_some_and(|o| o.name == known.name);
+        if let Some(at) = old.iter().position(same).filter(|_| stays(&known.name))
+            && let Some(taken) = old[at].take()
+        {
+            going_on.push(taken.subject.clone());
+            *known = taken;
+            was[index] = Some(at);
+        }
+    }
+    let mut old: Vec<Option<Class>> = classes.into_iter().map(Some).collect();
+    let mut places = Vec::new();
+    for class in &mut bus.classes {
+        let same = |other: &Option<Class>| {
+            other
+                .as_ref()
+                .is_some_and(|o| Some(o.device) == was[class.device] && o.every == class.every)
+        };
+        let place = old.iter().position(same);
+        if let Some(taken) = place.and_then(|at| old[at].take()) {
+            *class = Class { device: class.device, ..taken };
+        }
+        places.push(place);
+    }
+    let agenda = agenda.succeeding(&bus.classes, &places);
+    (bus.is_link_told, bus.backlog, bus.paused) = (is_link_told, backlog, Some((line, agenda)));
+    going_on
 }

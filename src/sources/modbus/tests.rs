@@ -25,6 +25,8 @@ use crate::reading::{Group, NoData, Points, UnixMillis, Value};
 use crate::sources::line::LineSettings;
 use crate::sources::{Outlet, Source as _};
 
+mod succession;
+
 /// What a device does about its `n`th request (from 0).
 enum Act {
     /// Sends these bytes after this many milliseconds.
@@ -223,8 +225,8 @@ impl Seen {
     }
 }
 
-/// Runs a bus for `lasting` of virtual time.
-async fn run(far: &Far, devices: Vec<Device>, lasting: Duration) -> Seen {
+/// A bus over what `far` serves, not running yet.
+fn bus(far: &Far, devices: Vec<Device>, points: &Points) -> ModbusBus {
     let link = if far.serial {
         Link::Rtu(crate::sources::line::SerialLine {
             name: "rs485-1".into(),
@@ -235,10 +237,25 @@ async fn run(far: &Far, devices: Vec<Device>, lasting: Duration) -> Seen {
         Link::Tcp { host: "10.0.0.9".into(), port: 502 }
     };
     let settings = Bus { name: "rs485-1".into(), link, devices };
+    ModbusBus::over(settings, points, Arc::new(far.clone())).unwrap()
+}
+
+/// Runs a bus for `lasting` of virtual time.
+async fn run(far: &Far, devices: Vec<Device>, lasting: Duration) -> Seen {
     let points = Arc::new(Points::default());
-    let mut bus = ModbusBus::over(settings, &points, Arc::new(far.clone())).unwrap();
+    let mut bus = bus(far, devices, &points);
+    let seen = run_on(&mut bus, points, Events::default(), lasting).await;
+    drop(bus);
+    seen
+}
+
+async fn run_on(
+    bus: &mut ModbusBus,
+    points: Arc<Points>,
+    events: Events,
+    lasting: Duration,
+) -> Seen {
     let (groups, mut taken) = mpsc::channel(100_000);
-    let events = Events::default();
     let outlet = Outlet {
         groups,
         points: Arc::clone(&points),
@@ -251,7 +268,6 @@ async fn run(far: &Far, devices: Vec<Device>, lasting: Duration) -> Seen {
         sleep(lasting).await;
         stopper.cancel();
     });
-    drop(bus);
     let mut all = Vec::new();
     while let Ok(group) = taken.try_recv() {
         all.push(group);

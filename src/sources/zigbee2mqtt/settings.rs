@@ -1,6 +1,6 @@
 //! What a zigbee2mqtt source is told: resolved by `config`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::mqtt::Broker;
 
@@ -14,7 +14,7 @@ pub struct Bridge {
     /// Its base topic; `zigbee2mqtt` unless its own configuration says otherwise.
     pub base: String,
     /// IEEE address (`0x00158d0001a2b3c4`) or friendly name to the device name used here.
-    pub rename: HashMap<String, String>,
+    pub rename: BTreeMap<String, String>,
     /// Points to take; empty takes every point the device definitions describe.
     pub points: Vec<String>,
 }

@@ -22,6 +22,11 @@ impl Bench {
         self.flush(store, true).unwrap();
     }
 
+    fn change(&self, store: &Store, names: &[&str]) {
+        let names = names.iter().map(|name| Arc::from(*name)).collect();
+        self.runtime.block_on(store.change(self.settings.clone(), names)).unwrap();
+    }
+
     fn waits(&self, store: &Store, uplink: u8) -> Vec<u64> {
         let share = store.share(uplink);
         let batches = self.runtime.block_on(share.next(Shelf::Data, 0, 100_000)).unwrap();
@@ -82,6 +87,51 @@ fn a_new_uplink_gets_what_is_held_and_one_that_is_gone_is_forgotten() {
 }
 
 #[test]
+fn uplinks_come_and_go_while_it_runs_and_each_that_stays_keeps_its_place() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open_for(&["cloud", "site"]);
+    (1..=4).for_each(|number| bench.seal_one(&store, number));
+    store.append(bench.group(Stream::Data, &[50]));
+    store.share(0).acknowledge(Shelf::Data, 1, 4);
+    store.share(1).acknowledge(Shelf::Data, 1, 2);
+    bench.change(&store, &["", "site"]);
+    // What cloud had and nobody has asked for since is not kept for it.
+    // The reading that was open may be in a batch by now.
+    assert_eq!(bench.waits(&store, 1)[..2], [3, 4]);
+    // A late word from the place that nobody has frees nothing, and is not the next one's.
+    store.share(0).acknowledge(Shelf::Data, 1, 4);
+    bench.change(&store, &["third", "site"]);
+    assert_eq!(bench.waits(&store, 0)[..2], [3, 4]);
+    assert_eq!(bench.waits(&store, 1)[..2], [3, 4]);
+    let status = store.status();
+    let names: Vec<_> = status.uplinks.iter().map(|uplink| &*uplink.name).collect();
+    assert_eq!(names, ["third", "site"]);
+    bench.flush(&store, true).unwrap();
+    assert_eq!(bench.waits(&store, 1), [3, 4, 5], "what was read before the change is there");
+    bench.change(&store, &["third"]);
+    store.share(0).acknowledge(Shelf::Data, 1, 5);
+    bench.flush(&store, false).unwrap();
+    assert_eq!(Bench::held(&store), 0);
+    thread.close();
+}
+
+#[test]
+fn other_settings_are_in_force_from_the_next_batch_on() {
+    let bench = Bench::new();
+    let (store, thread) = bench.open_for(&["cloud"]);
+    let mut settings = bench.settings.clone();
+    settings.config_hash = "another".into();
+    settings.path = "elsewhere".into();
+    bench.runtime.block_on(store.change(settings, vec!["cloud".into()])).unwrap();
+    bench.seal_one(&store, 1);
+    let batches = bench.runtime.block_on(store.next(Shelf::Data, 0, 10)).unwrap();
+    let header = decode(batches[0].payload()).unwrap().header;
+    assert_eq!(header.config_hash, "another");
+    thread.close();
+    assert!(bench.path().exists(), "a store does not move");
+}
+
+#[test]
 fn a_damaged_note_of_what_an_uplink_has_costs_a_repeat_and_no_batch() {
     let bench = Bench::new();
     let (store, thread) = bench.open_for(&["cloud", "site"]);
@@ -138,11 +188,7 @@ fn several_uplinks_agree_with_plain_lists_whatever_happens() {
                     want.retain(|seq| !(first..=last).contains(seq));
                 }
                 _ => {
-                    if random(2) == 0 {
-                        thread.close();
-                    } else {
-                        thread.abandon();
-                    }
+                    let how = random(3);
                     let count = 1 + random(3) as usize;
                     let next: Vec<&str> = all.iter().copied().take(count).collect();
                     // What nobody asked for before is wanted whole; what is gone is forgotten. One
@@ -152,7 +198,16 @@ fn several_uplinks_agree_with_plain_lists_whatever_happens() {
                     for name in &names {
                         wants.entry(name).or_insert_with(|| held.clone());
                     }
-                    (store, thread) = bench.open_for(&names);
+                    if how == 0 {
+                        bench.change(&store, &names);
+                    } else {
+                        if how == 1 {
+                            thread.close();
+                        } else {
+                            thread.abandon();
+                        }
+                        (store, thread) = bench.open_for(&names);
+                    }
                     store.append(bench.group(Stream::Own, &[0]));
                     bench.flush(&store, true).unwrap();
                 }
