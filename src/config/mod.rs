@@ -211,7 +211,7 @@ fn understand(
     let store = store_settings(&document, &findings, seal_for_all(&receivers));
     let api = access::api(&document, &findings);
     let trust = access::trust(&document, &findings);
-    let rules = rule::rules(&document.rules, &findings);
+    let rules = rule::rules(&document.rules, &trust, &findings);
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);

@@ -10,30 +10,33 @@ use toml::de::{DeTable, DeValue};
 
 use crate::events::config as codes;
 use crate::limits;
-use crate::reading::Stream;
+use crate::rules::definition::{Written, makes};
+use crate::rules::folder::{digest, signature_of};
 use crate::rules::graph::{Circle, Graph, Knot};
-use crate::rules::manifest::{Manifest, Output};
+use crate::rules::manifest::Manifest;
 use crate::rules::settings::Asked;
+use crate::rules::signature::Keys;
 use crate::rules::wit::Param;
 use crate::rules::{Definition, Limits, Mode, OnFailure, Pattern, Settings};
 
 use super::fault::Fault;
 use super::findings::{Findings, Plain, Where, key_as_written};
 use super::keys;
-use super::layer::{Layer, Raw};
+use super::layer::{Layer, Raw, integer};
 use super::merge::Named;
 use super::reader::Table;
 use super::text::Place;
 
 /// Resolves all rules.
-pub fn rules(named: &[Named<'_>], findings: &Findings) -> Vec<Definition> {
+pub fn rules(named: &[Named<'_>], trust: &Keys, findings: &Findings) -> Vec<Definition> {
     if let Some(first_too_many) = named.get(limits::RULES_MAX) {
         let found = format!("there are {} rules", named.len());
         let why = format!("a gateway runs at most {}", limits::RULES_MAX);
         findings.fault(Fault::at(&codes::TOO_MANY, first_too_many.place, found, why));
         return Vec::new();
     }
-    let found: Vec<_> = named.iter().map(|named| (named.place, rule(named, findings))).collect();
+    let found: Vec<_> =
+        named.iter().map(|named| (named.place, rule(named, trust, findings))).collect();
     let (places, rules): (Vec<Place<'_>>, Vec<Definition>) =
         found.into_iter().filter_map(|(place, rule)| Some((place, rule?))).unzip();
     refuse_circle(&rules, &places, findings);
@@ -68,7 +71,7 @@ pub fn knots(rules: &[Definition]) -> Vec<Knot> {
     rules.iter().map(knot).collect()
 }
 
-fn rule(named: &Named<'_>, findings: &Findings) -> Option<Definition> {
+fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definition> {
     let path = Where::table(&format!("rule.{}", key_as_written(named.name)));
     let table = Table::new(findings, path, keys::RULE, named.layer, None);
     if table.raw("file").is_none() {
@@ -90,28 +93,89 @@ fn rule(named: &Named<'_>, findings: &Findings) -> Option<Definition> {
     let operator = asked(&table);
     let (file, at) = file.map(|at| (at.value, at.place))?;
     let code = read(&file, at, findings)?;
-    let manifest = manifest(&code, at, findings)?;
-    let params = params(&table, &manifest, named.place)?;
-    let on = on?;
+    let written = Written { with: with(&table), limit: operator };
     let digest: Arc<str> = digest(&code).into();
     findings.also(&format!("{} digest {digest}", table.title()));
-    let makes = makes(&manifest, &on, &params);
-    Some(Definition {
+    let unread = Definition {
         settings: Settings {
             name: named.name.into(),
-            params,
-            limits: Limits::settle(manifest.limits, operator),
+            params: Vec::new(),
+            limits: Limits::settle(Asked::default(), operator),
         },
         file,
         code: code.into(),
         digest,
-        version: manifest.version.to_string().into(),
-        on,
-        makes,
+        version: "".into(),
+        on: on?,
+        makes: Vec::new(),
         keep,
         mode,
         on_failure,
         lateness,
+        written,
+    };
+    // Nothing of a file is parsed before its signature is found good.
+    if !is_trusted(&unread, trust, at, findings) {
+        return Some(unread);
+    }
+    let manifest = manifest(&unread.code, at, findings)?;
+    let params = params(&table, &manifest, named.place)?;
+    Some(Definition {
+        makes: makes(&manifest, &unread.on, &params),
+        settings: Settings {
+            params,
+            limits: Limits::settle(manifest.limits, operator),
+            ..unread.settings
+        },
+        version: manifest.version.to_string().into(),
+        ..unread
+    })
+}
+
+/// Looks at the signature beside the file, where one is asked for. A file without a good one does not
+/// run, and keeps nothing else from running.
+fn is_trusted(rule: &Definition, trust: &Keys, at: Place<'_>, findings: &Findings) -> bool {
+    if trust.is_empty() {
+        return true;
+    }
+    let subject = rule.file.display().to_string();
+    let Err(notice) = trust.verify(&subject, &rule.code, signature_of(&rule.file).as_deref())
+    else {
+        return true;
+    };
+    let found = format!("{subject} {}", notice.what);
+    let why = "it does not run; a version that was taken in before goes on";
+    let fault = Fault::at(notice.code, at, found, why);
+    findings.warning(fault.hint(notice.next.first().map_or("", String::as_str)));
+    false
+}
+
+/// Writes `with` as an inline table, for a later version of the file.
+fn with(table: &Table<'_>) -> Arc<str> {
+    let text = table.raw("with").and_then(|raw| plain(raw.value)).map(|value| value.to_string());
+    text.unwrap_or_default().into()
+}
+
+/// A value without its places.
+fn plain(value: &DeValue<'_>) -> Option<toml::Value> {
+    Some(match value {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        DeValue::Integer(number) => toml::Value::Integer(integer(number)?),
+        DeValue::Float(number) => {
+            toml::Value::Float(number.as_str().replace('_', "").parse().ok()?)
+        }
+        DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
+        DeValue::Datetime(at) => toml::Value::Datetime(*at),
+        DeValue::Array(list) => {
+            toml::Value::Array(list.iter().map(|v| plain(v.get_ref())).collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+                let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                Some((key.to_string(), plain(value.get_ref())?))
+            };
+            toml::Value::Table(table.iter().map(entry).collect::<Option<_>>()?)
+        }
     })
 }
 
@@ -271,28 +335,4 @@ fn put(findings: &Findings, path: &Where, name: &str, param: &Param, place: Opti
         Param::Numbers(numbers) => Plain::Numbers(numbers),
     };
     findings.set(path, name, plain, place);
-}
-
-/// Readings that a rule is to make under names of their own, for each pattern it takes.
-fn makes(manifest: &Manifest, on: &[Pattern], params: &[(String, Param)]) -> Vec<Pattern> {
-    let own = |output: &&Output| {
-        output.stream == Stream::Data && (output.device != "{device}" || output.point != "{point}")
-    };
-    let mut makes: Vec<Pattern> = Vec::new();
-    for output in manifest.outputs.iter().filter(own) {
-        for on in on {
-            for (device, point) in output.names(on.device(), on.point(), params) {
-                let made = Pattern::of(&device, &point);
-                if !makes.contains(&made) {
-                    makes.push(made);
-                }
-            }
-        }
-    }
-    makes
-}
-
-fn digest(code: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, code);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

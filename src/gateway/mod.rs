@@ -124,10 +124,12 @@ impl Gateway {
         let mut pipeline = JoinSet::new();
         let loader = Arc::new(Wasm::of_gateway(code, &events));
         let world = (&points, &clock, &events);
-        let rules = Rules::new((&config.rules, loader), &filter, &store, world);
+        let chosen = orders.configure(config.rules, &events);
+        let rules = Rules::new((&chosen, loader), &filter, &store, world);
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
         let mut beginning = JoinSet::new();
-        rules.begin(config.rules, &mut beginning);
+        orders.run_on(&rules);
+        rules.begin(chosen, &mut beginning);
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));

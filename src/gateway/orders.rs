@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::site::{Vacant, open_door};
+use super::rules::Rules;
+use super::site::{Posts, open_door};
 use crate::api::rules::{Done, Line, Order, Push, Rule, Version};
 use crate::api::{Refusal, Why};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::{Events, Notice, push as say};
+use crate::rules::Definition;
 use crate::rules::door::{Door, Pushed, Site, Stands};
 use crate::rules::folder::{Edition, Post};
 
@@ -19,6 +21,7 @@ pub(super) struct Orders {
     /// `None` when the rules folder cannot be used.
     pub(super) door: Option<Arc<Door>>,
     pub(super) site: Arc<dyn Site>,
+    posts: Arc<Posts>,
 }
 
 type Refused = Box<Notice>;
@@ -26,7 +29,20 @@ type Refused = Box<Notice>;
 impl Orders {
     /// Opens the door over the folder beside the buffer.
     pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, events: &Events) -> Self {
-        Self { door: open_door(config, clock, events), site: Arc::new(Vacant) }
+        let posts = Arc::<Posts>::default();
+        let site = Arc::clone(&posts) as Arc<dyn Site>;
+        Self { door: open_door(config, clock, events), site, posts }
+    }
+
+    /// Lets the door choose what runs at each table of a configuration; returns what is to run.
+    pub(super) fn configure(&self, rules: Vec<Definition>, events: &Events) -> Vec<Definition> {
+        self.posts.configure(rules, self.door.as_deref(), events);
+        self.posts.running()
+    }
+
+    /// Learns who runs the rules.
+    pub(super) fn run_on(&self, rules: &Rules) {
+        self.posts.run_on(rules.clone());
     }
 
     /// Lists the tables with what runs at each.

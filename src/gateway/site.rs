@@ -1,13 +1,21 @@
-//! Where rules run, as their door sees it, and the door itself over the folder beside the buffer.
+//! Where rules run, as their door sees it: the configuration's tables, each with the version that the
+//! door let in, and the board that runs them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::runtime::Handle;
+
+use super::rules::Rules;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
-use crate::rules::door::{Door, Examined, Running, Settings, Site};
-use crate::rules::folder::Folder;
+use crate::rules::door::{Door, Examined, Pushed, Running, Settings, Site};
+use crate::rules::folder::{Folder, signature_of};
+use crate::rules::manifest::Manifest;
+use crate::rules::wit::Level;
+use crate::rules::{Definition, Loader, Report, Wasm};
 
 /// Name of the rules folder, beside the buffer.
 const FOLDER: &str = "rules";
@@ -39,28 +47,216 @@ pub(super) fn open_door(
     Some(Arc::new(Door::new(settings, Arc::clone(clock), folder)))
 }
 
-/// A gateway without a single `[rule.NAME]`.
-pub(super) struct Vacant;
+/// The tables and what runs at each.
+#[derive(Default)]
+pub(super) struct Posts {
+    tables: Mutex<Tables>,
+    /// Runs them; not there before the gateway has begun.
+    board: OnceLock<(Rules, Handle)>,
+}
 
-impl Site for Vacant {
+#[derive(Default)]
+struct Tables {
+    /// As configured, in the order of the files.
+    configured: Vec<Definition>,
+    /// As they are to run.
+    running: BTreeMap<Arc<str>, Definition>,
+}
+
+impl Posts {
+    /// Takes the configuration's tables, and lets the door choose what runs at each. What was wrong is
+    /// told; those tables go without.
+    pub(super) fn configure(&self, rules: Vec<Definition>, door: Option<&Door>, events: &Events) {
+        let mut tables = self.lock();
+        let Some(door) = door else {
+            // Nothing can be kept, so nothing is chosen: what the configuration has found in order.
+            let sound = rules.iter().filter(|rule| !rule.version.is_empty());
+            tables.running = sound.map(|rule| (Arc::clone(rule.name()), rule.clone())).collect();
+            tables.configured = rules;
+            return;
+        };
+        tables.configured.clone_from(&rules);
+        tables.running.clear();
+        drop(tables);
+        for rule in rules {
+            let subject = format!("rule {}", rule.name());
+            let signature = signature_of(&rule.file);
+            let file = Pushed {
+                subject: &subject,
+                file: &rule.code,
+                signature: signature.as_deref(),
+                to: Some(rule.name()),
+                is_configured: true,
+            };
+            let known = door.ledger().posts.get(&**rule.name()).cloned().unwrap_or_default();
+            let site = Choosing { posts: self, compiles: known.live.is_some() };
+            let (_, trouble) = door.begin(rule.name(), Some(file), &site);
+            for notice in trouble {
+                events.raise(*notice);
+            }
+        }
+    }
+
+    /// Returns what is to run, in the order of the files.
+    pub(super) fn running(&self) -> Vec<Definition> {
+        self.lock().in_order()
+    }
+
+    /// Learns who runs them.
+    pub(super) fn run_on(&self, rules: Rules) {
+        if let Ok(handle) = Handle::try_current() {
+            // A second board would be a second gateway.
+            let _ = self.board.set((rules, handle));
+        }
+    }
+
+    /// Makes the definition of a table from another file.
+    fn made_of(&self, post: &str, file: &[u8]) -> Result<Definition, String> {
+        let tables = self.lock();
+        let configured = tables.configured.iter().find(|rule| **rule.name() == *post);
+        configured.ok_or("no such table is configured")?.made_of(file)
+    }
+
+    /// Notes what is to run at a post; returns what was there.
+    fn note(&self, post: &str, running: Running<'_>) -> Result<Option<Definition>, String> {
+        let made = match running.live {
+            Some((_, file)) => Some(self.made_of(post, file)?),
+            None => None,
+        };
+        let mut tables = self.lock();
+        Ok(match made {
+            Some(rule) => tables.running.insert(post.into(), rule),
+            None => tables.running.remove(post),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self, post: &str) -> Option<Report> {
+        let (rules, _) = self.board.get()?;
+        rules.status().into_iter().find(|report| *report.name == *post)
+    }
+}
+
+impl Tables {
+    fn in_order(&self) -> Vec<Definition> {
+        let names = self.configured.iter().map(Definition::name);
+        names.filter_map(|name| self.running.get(name).cloned()).collect()
+    }
+}
+
+impl Site for Posts {
     fn posts(&self) -> Vec<String> {
-        Vec::new()
+        self.lock().configured.iter().map(|rule| rule.name().to_string()).collect()
     }
 
-    fn examine(&self, _: &[u8]) -> Result<Examined, String> {
-        Err("no rule is configured here".to_owned())
+    fn examine(&self, file: &[u8]) -> Result<Examined, String> {
+        match Manifest::read(file) {
+            Ok(Some(Manifest { name, version, capabilities, .. })) => {
+                Ok(Examined { name, version, capabilities })
+            }
+            Ok(None) => Err("it has no manifest; fieldgate rule build writes one".to_owned()),
+            Err(bad) => Err(format!("its manifest {}", bad.why)),
+        }
     }
 
-    fn fits(&self, _: &str, _: &[u8]) -> Result<(), String> {
-        Err("no rule is configured here".to_owned())
+    fn fits(&self, post: &str, file: &[u8]) -> Result<(), String> {
+        let rule = self.made_of(post, file)?;
+        Wasm::default().load(&rule).map(drop).map_err(|failure| failure.message)
     }
 
-    fn arrange(&self, _: &str, _: Running<'_>) -> Result<(), String> {
-        Err("no rule is configured here".to_owned())
+    fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {
+        let before = self.note(post, running)?;
+        let Some((rules, handle)) = self.board.get() else { return Ok(()) };
+        let refused = handle.block_on(rules.apply(self.running()));
+        match refused.into_iter().find(|(name, _)| **name == *post) {
+            None => Ok(()),
+            Some((_, failure)) => {
+                let mut tables = self.lock();
+                match before {
+                    Some(rule) => drop(tables.running.insert(post.into(), rule)),
+                    None => drop(tables.running.remove(post)),
+                }
+                Err(failure.message)
+            }
+        }
     }
 
     fn has_trials(&self) -> bool {
         false
+    }
+
+    fn report(&self, post: &str) -> Option<serde_json::Value> {
+        self.status(post).map(|report| {
+            serde_json::json!({
+                "state": report.state.word(),
+                "taken": report.taken,
+                "emitted": report.emitted,
+                "passed": report.passed,
+                "dropped": report.dropped,
+                "held": report.held,
+                "aside": report.aside,
+                "late": report.late,
+                "calls": report.calls,
+                "fuel": report.fuel,
+                "took_us": u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX),
+                "keys": report.keys,
+                "timers": report.timers,
+                "failure": report.failure.map(|failure| failure.message),
+            })
+        })
+    }
+
+    fn log(&self, post: &str) -> Option<Vec<(i64, &'static str, String)>> {
+        if !self.posts().iter().any(|known| known == post) {
+            return None;
+        }
+        let lines = self.status(post).map(|report| report.log).unwrap_or_default();
+        let line = |line: crate::rules::report::Line| {
+            let level = match line.level {
+                Level::Debug => "debug",
+                Level::Info => "info",
+                Level::Warn => "warn",
+                Level::Error => "error",
+            };
+            (line.at / 1000, level, line.text)
+        };
+        Some(lines.into_iter().map(line).collect())
+    }
+}
+
+/// The tables while it is chosen what runs: nothing is started, for all of it starts together.
+struct Choosing<'a> {
+    posts: &'a Posts,
+    /// Whether a changed file takes the place of one that ran, which must not be lost to one that
+    /// cannot. A first one is compiled by the board, on a thread of its own.
+    compiles: bool,
+}
+
+impl Site for Choosing<'_> {
+    fn posts(&self) -> Vec<String> {
+        self.posts.posts()
+    }
+
+    fn examine(&self, file: &[u8]) -> Result<Examined, String> {
+        self.posts.examine(file)
+    }
+
+    fn fits(&self, post: &str, file: &[u8]) -> Result<(), String> {
+        match self.compiles {
+            true => self.posts.fits(post, file),
+            false => self.posts.made_of(post, file).map(drop),
+        }
+    }
+
+    fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {
+        self.posts.note(post, running).map(drop)
+    }
+
+    fn has_trials(&self) -> bool {
+        self.posts.has_trials()
     }
 
     fn report(&self, _: &str) -> Option<serde_json::Value> {

@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use toml::de::DeTable;
+
+use super::folder::digest;
+use super::manifest::{Manifest, Output};
 use super::pattern::Pattern;
-use super::wit::Series;
-use super::{Engine, Failure, Instance, OnFailure, Program, Rule, Settings};
+use super::wit::{Param, Series};
+use super::{Asked, Engine, Failure, Instance, Limits, OnFailure, Program, Rule, Settings};
 use crate::events::Events;
+use crate::reading::Stream;
 use crate::state::{Declared, Kept};
 
 /// A rule as the configuration has it.
@@ -35,6 +40,17 @@ pub struct Definition {
     pub on_failure: OnFailure,
     /// How long readings may be on their way before they are late.
     pub lateness: Duration,
+    /// What its table says that is measured against the file.
+    pub written: Written,
+}
+
+/// What an operator wrote for a rule that has to fit its file, kept for another version of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Written {
+    /// `with`, as an inline table.
+    pub with: Arc<str>,
+    /// `limit`.
+    pub limit: Asked,
 }
 
 /// Whether what a rule makes goes on.
@@ -64,6 +80,40 @@ impl Definition {
             && what(self) == what(other)
     }
 
+    /// Returns the same rule made of another file, or of its own once that is to be trusted.
+    ///
+    /// # Errors
+    /// What in its table does not fit the file, a sentence.
+    pub fn made_of(&self, file: &[u8]) -> Result<Self, String> {
+        let manifest = match Manifest::read(file) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Err("it has no manifest".to_owned()),
+            Err(bad) => return Err(format!("its manifest {}", bad.why)),
+        };
+        let with = match &*self.written.with {
+            "" => String::new(),
+            with => format!("with = {with}"),
+        };
+        let table = DeTable::parse(&with).map_err(|_| "with cannot be read again".to_owned())?;
+        let table = table.get_ref().get("with").and_then(|value| value.get_ref().as_table());
+        let params = manifest.params(table.unwrap_or(&DeTable::new())).map_err(|faults| {
+            let told: Vec<_> = faults.into_iter().map(|fault| fault.found).collect();
+            format!("with of rule {} does not fit it: {}", self.name(), told.join("; "))
+        })?;
+        Ok(Self {
+            makes: makes(&manifest, &self.on, &params),
+            settings: Settings {
+                name: Arc::clone(self.name()),
+                params,
+                limits: Limits::settle(manifest.limits, self.written.limit),
+            },
+            code: file.into(),
+            digest: digest(file).into(),
+            version: manifest.version.to_string().into(),
+            ..self.clone()
+        })
+    }
+
     /// Returns whether it takes this point of a source.
     #[must_use]
     pub fn takes(&self, device: &str, point: &str) -> bool {
@@ -75,6 +125,26 @@ impl Definition {
     pub fn takes_made(&self, device: &str, point: &str) -> bool {
         self.on.iter().any(|on| on.takes_made(device, point))
     }
+}
+
+/// Readings that a rule is to make under names of their own, for each pattern it takes.
+#[must_use]
+pub fn makes(manifest: &Manifest, on: &[Pattern], params: &[(String, Param)]) -> Vec<Pattern> {
+    let own = |output: &&Output| {
+        output.stream == Stream::Data && (output.device != "{device}" || output.point != "{point}")
+    };
+    let mut makes: Vec<Pattern> = Vec::new();
+    for output in manifest.outputs.iter().filter(own) {
+        for on in on {
+            for (device, point) in output.names(on.device(), on.point(), params) {
+                let made = Pattern::of(&device, &point);
+                if !makes.contains(&made) {
+                    makes.push(made);
+                }
+            }
+        }
+    }
+    makes
 }
 
 /// Makes rules out of their files. Two kinds: [`Wasm`], and rules written in Rust for tests.

@@ -317,10 +317,19 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Reads a file; `None` when it cannot be, or is larger.
-pub fn read_at_most(path: &Path, bytes_max: usize) -> Option<Vec<u8>> {
+fn read_at_most(path: &Path, bytes_max: usize) -> Option<Vec<u8>> {
     let size = usize::try_from(fs::metadata(path).ok()?.len()).ok()?;
     if size > bytes_max {
         return None;
     }
     fs::read(path).ok().filter(|bytes| bytes.len() <= bytes_max)
+}
+
+/// Reads the signature that stands beside a file, if there is one.
+#[must_use]
+pub fn signature_of(file: &Path) -> Option<String> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".minisig");
+    let bytes = read_at_most(Path::new(&name), limits::SIGNATURE_BYTES_MAX)?;
+    String::from_utf8(bytes).ok()
 }

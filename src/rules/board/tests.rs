@@ -236,6 +236,7 @@ fn definition(name: &str, file: &str, on: &str) -> Definition {
         mode: Mode::Live,
         on_failure: OnFailure::Pass,
         lateness: Duration::from_secs(5),
+        written: crate::rules::definition::Written::default(),
     }
 }
 
