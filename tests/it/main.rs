@@ -32,6 +32,7 @@ mod reference;
 mod reload;
 mod river;
 mod rules_author;
+mod rules_push;
 mod serial;
 mod shipped;
 mod simulate;
