@@ -129,7 +129,10 @@ impl Gateway {
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
         let mut beginning = JoinSet::new();
         orders.run_on(&rules);
-        rules.begin(chosen, &mut beginning);
+        if !chosen.is_empty() {
+            let orders = orders.clone();
+            rules.begin(move || orders.running(), &mut beginning);
+        }
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));

@@ -37,6 +37,11 @@ impl Orders {
     /// Lets the door choose what runs at each table of a configuration; returns what is to run.
     pub(super) fn configure(&self, rules: Vec<Definition>, events: &Events) -> Vec<Definition> {
         self.posts.configure(rules, self.door.as_deref(), events);
+        self.running()
+    }
+
+    /// Returns what is to run now.
+    pub(super) fn running(&self) -> Vec<Definition> {
         self.posts.running()
     }
 

@@ -61,11 +61,13 @@ impl Rules {
         Routes::new(Arc::clone(&self.router), points, clock, self.events.clone())
     }
 
-    /// Begins rules where the store says they stood; asks again while the disk refuses.
-    pub fn begin(&self, rules: Vec<Definition>, tasks: &mut JoinSet<()>) {
-        if rules.is_empty() {
-            return;
-        }
+    /// Begins rules where the store says they stood; asks again while the disk refuses. `rules` says
+    /// which, when it has answered: one may have been pushed meanwhile.
+    pub fn begin(
+        &self,
+        rules: impl FnOnce() -> Vec<Definition> + Send + 'static,
+        tasks: &mut JoinSet<()>,
+    ) {
         let this = self.clone();
         tasks.spawn(async move {
             let kept = loop {
@@ -78,7 +80,7 @@ impl Rules {
                 }
             };
             this.events.clear(&chain::STATE_UNREAD, "rules", "are begun");
-            this.change(rules, kept).await;
+            this.change(rules(), kept).await;
         });
     }
 
