@@ -46,6 +46,8 @@ struct State {
     connections: u64,
     /// Serial number of the desired state that is being done, or was done last.
     want: Option<u64>,
+    /// SHA-256 of its payload, by which its sender knows the answer.
+    payload: String,
     /// What is still to be done of it.
     wishes: VecDeque<Wish>,
     coming: Option<Coming>,
@@ -115,13 +117,15 @@ impl Courier {
     async fn want(&self, payload: &[u8], state: &mut State) {
         match self.read(payload) {
             Ok((serial, wishes)) => {
-                if state.want == Some(serial) && state.coming.is_some() {
+                let came = digest(payload);
+                if state.payload == came && state.coming.is_some() {
                     // The same once more, from a broker that retains it: go on.
                     return;
                 }
                 let connections = state.connections;
                 let want = Some(serial);
-                *state = State { want, wishes: wishes.into(), connections, ..State::default() };
+                let wishes = wishes.into();
+                *state = State { want, payload: came, wishes, connections, ..State::default() };
                 self.fulfil(state).await;
             }
             Err(notice) => {
@@ -299,6 +303,9 @@ impl Courier {
             rule["error"] = error(notice);
         }
         let mut have = json!({ "v": 1, "want": state.want, "rules": rules });
+        if state.want.is_some() {
+            have["payload"] = json!(state.payload);
+        }
         if let Some(coming) = &state.coming {
             let chunks = coming.assembly.missing(limits::CHUNKS_ASKED_MAX);
             have["asks"] = json!({ "digest": coming.sent.edition.digest, "chunks": chunks });

@@ -275,7 +275,8 @@ impl Folder {
             self.ledger.posts.values().flat_map(Post::editions).map(|e| self.place(e)).collect();
         let mut all = Vec::new();
         for (_, rule) in entries(&self.path) {
-            for (_, path) in entries(&rule) {
+            // What somebody else keeps in a folder of this name is theirs.
+            for (_, path) in entries(&rule).into_iter().filter(|(_, p)| p.join(RULE).is_file()) {
                 let size = |name| fs::metadata(path.join(name)).map_or(0, |found| found.len());
                 let bytes = size(RULE) + size(SIGNATURE);
                 let since = fs::metadata(path.join(RULE)).and_then(|found| found.modified());

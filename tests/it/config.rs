@@ -448,6 +448,7 @@ fn accept(schema: &serde_json::Value, value: &serde_json::Value, at: &str) -> Re
             if !regex::Regex::new(pattern).unwrap().is_match(text) { no("pattern") } else { Ok(()) }
         }
         Some("integer") if !value.is_i64() => no("no integer"),
+        Some("boolean") if !value.is_boolean() => no("neither true nor false"),
         Some("number") if !value.is_number() => no("no number"),
         Some("array") if !value.is_array() => no("no array"),
         Some("object") => {

@@ -169,7 +169,7 @@ impl Wish<'_> {
         loop {
             let Incoming::Received(message) = session.next().await? else { continue };
             let text = String::from_utf8_lossy(&message.payload).into_owned();
-            let heard = self.hear(&text, serial, &mine);
+            let heard = self.hear(&text, &mine);
             if !matches!(heard, Heard::Other) {
                 *last = text;
             }
@@ -191,13 +191,13 @@ impl Wish<'_> {
         }
     }
 
-    fn hear(&self, text: &str, serial: u64, payload: &str) -> Heard {
+    fn hear(&self, text: &str, payload: &str) -> Heard {
         let Ok(have) = serde_json::from_str::<Value>(text) else { return Heard::Other };
         let refused = have["refused"]["message"].as_str();
         if let Some(words) = refused.filter(|_| have["refused"]["payload"] == payload) {
             return Heard::Refused(words.to_owned());
         }
-        if have["want"].as_u64() != Some(serial) {
+        if have["payload"] != payload {
             return Heard::Other;
         }
         let digest = &self.sent.edition.digest;

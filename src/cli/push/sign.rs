@@ -4,6 +4,7 @@ use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ct_codecs::{Base64, Decoder as _};
 use minisign::{PublicKey, SecretKey, SecretKeyBox};
 
 use crate::error::{Exit, Fatal};
@@ -91,11 +92,9 @@ impl KeyArgs {
         let bad = |what: &str| Fatal::new(Exit::Problem, say::bad_key(path, what).to_string());
         let text = String::from_utf8(read(path, limits::SIGNATURE_BYTES_MAX)?)
             .map_err(|_| bad("is no key of minisign's"))?;
-        let stored =
-            || SecretKeyBox::from_string(&text).map_err(|_| bad("is no key of minisign's"));
-        let secret = match stored()?.into_unencrypted_secret_key() {
-            Ok(secret) => secret,
-            Err(_) => stored()?
+        let secret = match without_password(&text) {
+            Some(secret) => secret,
+            None => SecretKeyBox::from(text)
                 .into_secret_key(self.password()?)
                 .map_err(|_| bad("is not opened by this password, or is no key of minisign's"))?,
         };
@@ -108,6 +107,16 @@ impl KeyArgs {
         let text = String::from_utf8_lossy(&read(path, limits::SIGNATURE_BYTES_MAX)?).into_owned();
         Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
     }
+}
+
+/// Reads a key that has no password (`minisign -G -W`). Its checksum is not looked at: minisign leaves
+/// it empty. A damaged key makes no signature that its public half would accept.
+fn without_password(text: &str) -> Option<SecretKey> {
+    let line = text.lines().nth(1)?;
+    let mut bytes = [0; 158];
+    let bytes = Base64::decode(&mut bytes, line, None).ok().filter(|bytes| bytes.len() == 158)?;
+    // Algorithm of the key, then of its encryption: none.
+    (bytes[2..4] == [0, 0]).then(|| SecretKey::from_bytes(bytes).ok())?
 }
 
 impl Signer {
