@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::parts::{How, Parts, Plan, name_of};
 use super::{Gateway, sources, uplinks};
+use tokio::task::spawn_blocking;
+
 use crate::config::Config;
 use crate::error::Fatal;
 use crate::events::{Notice, apply as say};
@@ -53,7 +55,11 @@ impl Gateway {
         if plan.has_rules() {
             // What a start has not finished is overtaken.
             self.beginning.shutdown().await;
-            for (name, failure) in self.rules.apply(config.rules).await {
+            let (orders, events) = (self.rule_orders.clone(), self.events.clone());
+            // A file that changed is compiled before it takes the place of one that runs.
+            let chosen = spawn_blocking(move || orders.configure(config.rules, &events)).await;
+            let chosen = chosen.unwrap_or_else(|_| self.rule_orders.running());
+            for (name, failure) in self.rules.apply(chosen).await {
                 tracing::error!("{}", say::rule_not_taken(&name, &failure.message));
                 parts.forget_rule(&name);
             }

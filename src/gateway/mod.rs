@@ -40,7 +40,6 @@ use crate::events::{self, Events};
 use crate::limits;
 use crate::pipeline::{self, Bands, Filter};
 use crate::reading::{Points, Stream, UnixMillis};
-use crate::rules::Wasm;
 use crate::sources::Outlet;
 use crate::store::{Health, Store, StoreThread};
 use crate::uplink::LinkState;
@@ -72,6 +71,8 @@ pub struct Gateway {
     pipeline: JoinSet<()>,
     /// The rules, for those who change them and look at them.
     pub rules: Rules,
+    /// Which version of each runs.
+    rule_orders: Orders,
     /// Ends when the rules have begun.
     beginning: JoinSet<()>,
     /// To all filters.
@@ -107,7 +108,6 @@ impl Gateway {
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
         let rule_orders = Orders::open(&config, &clock, &events);
         let parts = Parts::of(&config);
-        let code = config.store.path.with_file_name("rules-code");
         let places = apply::places(&[], &config.uplinks);
         let (store, thread) = Store::open_for(
             places.clone(),
@@ -122,17 +122,11 @@ impl Gateway {
         let deadbands = watch::Sender::new(pipeline::bands(&config.deadbands));
         let filter = Filter::new(deadbands.subscribe(), Arc::clone(&points));
         let mut pipeline = JoinSet::new();
-        let loader = Arc::new(Wasm::of_gateway(code, &events));
         let world = (&points, &clock, &events);
-        let chosen = orders.configure(config.rules, &events);
-        let rules = Rules::new((&chosen, loader), &filter, &store, world);
+        let rules = rule_orders.start(config.rules, &filter, &store, world);
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
         let mut beginning = JoinSet::new();
-        orders.run_on(&rules);
-        if !chosen.is_empty() {
-            let orders = orders.clone();
-            rules.begin(move || orders.running(), &mut beginning);
-        }
+        rule_orders.begin(&rules, &mut beginning);
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
@@ -150,7 +144,7 @@ impl Gateway {
         let outlet = Some(outlet);
         let (mut api, stop_api) = (JoinSet::new(), CancellationToken::new());
         let (time, links) = (Arc::clone(&now), uplinks.links());
-        let clerk = Arc::new(clerk.open(store.clone(), time, links, &roster, rule_orders));
+        let clerk = Arc::new(clerk.open(store.clone(), time, links, &roster, rule_orders.clone()));
         if let Some(server) = Server::open(&config.api, clerk, &events) {
             api.spawn(server.serve(stop_api.clone()));
         }
@@ -162,6 +156,7 @@ impl Gateway {
             sources,
             pipeline,
             rules,
+            rule_orders,
             beginning,
             deadbands,
             uplinks,

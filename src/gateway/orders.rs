@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::rules::Rules;
 use super::site::{Posts, open_door};
@@ -11,9 +11,12 @@ use crate::api::{Refusal, Why};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::{Events, Notice, push as say};
-use crate::rules::Definition;
+use crate::pipeline::Filter;
+use crate::reading::Points;
 use crate::rules::door::{Door, Pushed, Site, Stands};
 use crate::rules::folder::{Edition, Post};
+use crate::rules::{Definition, Wasm};
+use crate::store::Store;
 
 /// The gateway's rules as the socket sees them; cheap to clone.
 #[derive(Clone)]
@@ -29,7 +32,8 @@ type Refused = Box<Notice>;
 impl Orders {
     /// Opens the door over the folder beside the buffer.
     pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, events: &Events) -> Self {
-        let posts = Arc::<Posts>::default();
+        let code = config.store.path.with_file_name("rules-code");
+        let posts = Arc::new(Posts::new(Arc::new(Wasm::of_gateway(code, events))));
         let site = Arc::clone(&posts) as Arc<dyn Site>;
         Self { door: open_door(config, clock, events), site, posts }
     }
@@ -45,9 +49,26 @@ impl Orders {
         self.posts.running()
     }
 
-    /// Learns who runs the rules.
-    pub(super) fn run_on(&self, rules: &Rules) {
+    /// Makes room for the rules of a configuration, each in the version that the door chooses.
+    pub(super) fn start(
+        &self,
+        configured: Vec<Definition>,
+        filter: &Filter,
+        store: &Store,
+        world: (&Arc<Points>, &Arc<dyn Clock>, &Events),
+    ) -> Rules {
+        let chosen = self.configure(configured, world.2);
+        let rules = Rules::new((&chosen, self.posts.loader()), filter, store, world);
         self.posts.run_on(rules.clone());
+        rules
+    }
+
+    /// Begins them, as they are when the store has told where they stood.
+    pub(super) fn begin(&self, rules: &Rules, tasks: &mut JoinSet<()>) {
+        if !self.running().is_empty() {
+            let this = self.clone();
+            rules.begin(move || this.running(), tasks);
+        }
     }
 
     /// Lists the tables with what runs at each.

@@ -15,7 +15,7 @@ use crate::rules::door::{Door, Examined, Pushed, Running, Settings, Site};
 use crate::rules::folder::{Folder, signature_of};
 use crate::rules::manifest::Manifest;
 use crate::rules::wit::Level;
-use crate::rules::{Definition, Loader, Report, Wasm};
+use crate::rules::{Definition, Loader, Report};
 
 /// Name of the rules folder, beside the buffer.
 const FOLDER: &str = "rules";
@@ -48,9 +48,9 @@ pub(super) fn open_door(
 }
 
 /// The tables and what runs at each.
-#[derive(Default)]
 pub(super) struct Posts {
     tables: Mutex<Tables>,
+    loader: Arc<dyn Loader>,
     /// Runs them; not there before the gateway has begun.
     board: OnceLock<(Rules, Handle)>,
 }
@@ -64,6 +64,16 @@ struct Tables {
 }
 
 impl Posts {
+    /// No tables yet; files are made rules by `loader`.
+    pub(super) fn new(loader: Arc<dyn Loader>) -> Self {
+        Self { tables: Mutex::default(), loader, board: OnceLock::new() }
+    }
+
+    /// Returns who makes rules of files.
+    pub(super) fn loader(&self) -> Arc<dyn Loader> {
+        Arc::clone(&self.loader)
+    }
+
     /// Takes the configuration's tables, and lets the door choose what runs at each. What was wrong is
     /// told; those tables go without.
     pub(super) fn configure(&self, rules: Vec<Definition>, door: Option<&Door>, events: &Events) {
@@ -164,7 +174,7 @@ impl Site for Posts {
 
     fn fits(&self, post: &str, file: &[u8]) -> Result<(), String> {
         let rule = self.made_of(post, file)?;
-        Wasm::default().load(&rule).map(drop).map_err(|failure| failure.message)
+        self.loader.load(&rule).map(drop).map_err(|failure| failure.message)
     }
 
     fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {
