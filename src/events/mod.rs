@@ -6,8 +6,8 @@
 //! a paragraph for whoever looks it up.
 
 pub mod api;
-pub mod author;
 pub mod apply;
+pub mod author;
 pub mod broker;
 pub mod buffer;
 pub mod chain;
