@@ -8,6 +8,7 @@ mod push;
 mod receive;
 mod rules;
 mod store;
+mod trial;
 mod uplink;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use push::*;
 pub use receive::*;
 pub use rules::*;
 pub use store::*;
+pub use trial::*;
 pub use uplink::*;
 
 // What flows: readings, points and names.

@@ -257,7 +257,8 @@ fn every_code_and_every_exit_is_in_the_readme_or_the_list_of_codes() {
 
 #[test]
 fn every_limit_is_used_and_explained() {
-    let parts = ["", "/api", "/firsthour", "/push", "/receive", "/rules", "/store", "/uplink"];
+    let parts =
+        ["", "/api", "/firsthour", "/push", "/receive", "/rules", "/store", "/trial", "/uplink"];
     let limits = parts
         .map(|part| format!("src/limits{part}.rs"))
         .map(|path| std::fs::read_to_string(root().join(path)).unwrap())

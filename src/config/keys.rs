@@ -416,6 +416,28 @@ pub const RULE: Keys = &[
         limits::RULE_LATENESS,
         "how long readings may be on their way before they are late",
     ),
+    or(
+        "promote_after",
+        Kind::Duration(Duration::from_secs(1), limits::TRIAL_TIME_MAX),
+        "1h",
+        "how long another version is on trial before it takes its place",
+    ),
+    must("trial", Table(RULE_TRIAL), "what ends the trial of another version"),
+];
+
+/// `trial` of a rule.
+pub const RULE_TRIAL: Keys = &[
+    or("readings", Integer(0, 1 << 40), "0", "readings that it must have been given"),
+    or("volume", Number, "10", "how many times as many readings it may emit, or as few"),
+    or("cost", Number, "10", "how many times as much fuel and time a reading it may take"),
+    must("difference", Number, "share of readings, 0 to 1, that may differ at most; default: any"),
+    or("tolerance", Number, "0", "distance at which two values still count as the same"),
+    or(
+        "promote",
+        Choice(&["by-itself", "by-hand"]),
+        "by-itself",
+        "who ends a trial that went well",
+    ),
 ];
 
 /// `limit` of a rule.

@@ -16,6 +16,7 @@ use crate::rules::graph::{Circle, Graph, Knot};
 use crate::rules::manifest::Manifest;
 use crate::rules::settings::Asked;
 use crate::rules::signature::Keys;
+use crate::rules::trial::Bounds;
 use crate::rules::wit::Param;
 use crate::rules::{Definition, Limits, Mode, OnFailure, Pattern, Settings};
 
@@ -91,6 +92,7 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
     };
     let lateness = table.duration("lateness");
     let operator = asked(&table);
+    let trial = bounds(&table);
     let (file, at) = file.map(|at| (at.value, at.place))?;
     let code = read(&file, at, findings)?;
     let written = Written { with: with(&table), limit: operator };
@@ -113,6 +115,8 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
         on_failure,
         lateness,
         written,
+        trial,
+        beside: None,
     };
     // Nothing of a file is parsed before its signature is found good.
     if !is_trusted(&unread, trust, at, findings) {
@@ -177,6 +181,29 @@ fn plain(value: &DeValue<'_>) -> Option<toml::Value> {
             toml::Value::Table(table.iter().map(entry).collect::<Option<_>>()?)
         }
     })
+}
+
+/// What ends the trial of another version.
+fn bounds(table: &Table<'_>) -> Bounds {
+    let usual = Bounds { time: table.duration("promote_after"), ..Bounds::default() };
+    let Some(trial) = table.table("trial") else { return usual };
+    let within = |key: &str, least: f64, most: f64| {
+        let number = trial.number(key)?;
+        if (least..=most).contains(&number.value) {
+            return Some(number.value);
+        }
+        trial.bad(number.place, format!("{key} = {}", number.value), format!("{least} to {most}"));
+        None
+    };
+    Bounds {
+        readings: trial.integer("readings").unwrap_or_default(),
+        volume: within("volume", 1.0, 1e6).unwrap_or(usual.volume),
+        cost: within("cost", 1.0, 1e6).unwrap_or(usual.cost),
+        difference: within("difference", 0.0, 1.0),
+        tolerance: within("tolerance", 0.0, f64::MAX).unwrap_or(usual.tolerance),
+        promotes: trial.choice("promote") != Some("by-hand"),
+        ..usual
+    }
 }
 
 /// Reads `on`: a pattern, or a list of them.

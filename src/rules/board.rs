@@ -26,6 +26,7 @@ use super::node::Node;
 use super::pattern::Pattern;
 use super::report::Shown;
 use super::router::{Door, Router, Routes, Table, group_of};
+use super::trial::{Side, Trial};
 use super::{Failure, Ladder};
 use crate::clock::Clock;
 use crate::events::{Events, chain};
@@ -109,6 +110,7 @@ impl Board {
         mut kept: BTreeMap<Arc<str>, Kept>,
     ) -> Vec<(Arc<str>, Failure)> {
         let mut refused = Vec::new();
+        fork(&rules, &mut kept);
         let mut made: Vec<(Definition, Made)> =
             rules.into_iter().map(|rule| self.make(rule, &mut refused)).collect();
         let graph = self.graph(&mut made, &kept, &mut refused);
@@ -143,7 +145,36 @@ impl Board {
         self.empty_lobby(&doors);
         self.lobby = None;
         self.router.set(Table { doors });
+        self.compare();
         refused
+    }
+
+    /// Puts the two sides of every trial together.
+    fn compare(&self) {
+        let all = || self.chains.iter().flat_map(|chain| &chain.rules);
+        for (rule, shown) in all().filter(|(rule, _)| rule.beside.is_none()) {
+            let beside =
+                |other: &&(Definition, Shown)| other.0.beside.as_ref() == Some(rule.name());
+            let Some((tried, on_trial)) = all().find(beside) else {
+                shown.open().trial = None;
+                continue;
+            };
+            let mut report = on_trial.open();
+            let trial = match &report.trial {
+                Some((_, trial)) if report.digest == tried.digest => trial.clone(),
+                _ => Trial::new(&tried.trial),
+            };
+            if report.state == super::State::Stopped {
+                let failure = report.failure.clone().unwrap_or_else(|| Failure {
+                    code: "open".to_owned(),
+                    message: "it could not be begun".to_owned(),
+                });
+                trial.failed(&failure);
+            }
+            report.trial = Some((Side::Trial, trial.clone()));
+            drop(report);
+            shown.open().trial = Some((Side::Live, trial));
+        }
     }
 
     /// Checks and compiles what is new or changed.
@@ -286,7 +317,8 @@ impl Board {
                     fail(self, &rule, false, failure);
                 }
                 let mut node = Node::new(rule, ladder, kept, world);
-                node.anew = !known && node.ladder.is_some();
+                // What was forked is on disk under the other name only.
+                node.anew = (!known || node.rule.beside.is_some()) && node.ladder.is_some();
                 node.shown.open().failure = failure;
                 node
             }
@@ -362,6 +394,15 @@ impl Board {
                 self.world.events.raise(chain::slow_stop(rule.name(), count));
             }
             (self.world.sink)().take(inputs.into_iter().map(group_of).collect(), Vec::new());
+        }
+    }
+}
+
+/// A version on trial begins with what the running one keeps, as it was committed last.
+fn fork(rules: &[Definition], kept: &mut BTreeMap<Arc<str>, Kept>) {
+    for rule in rules {
+        if let Some(live) = rule.beside.as_ref().and_then(|live| kept.get(live)).cloned() {
+            kept.entry(Arc::clone(rule.name())).or_insert(live);
         }
     }
 }

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use super::folder::digest;
 use super::manifest::{Manifest, Output};
 use super::pattern::Pattern;
+use super::trial::Bounds;
 use super::wit::{Param, Series};
 use super::{Asked, Engine, Failure, Instance, Limits, OnFailure, Program, Rule, Settings};
 use crate::events::Events;
@@ -42,6 +43,10 @@ pub struct Definition {
     pub lateness: Duration,
     /// What its table says that is measured against the file.
     pub written: Written,
+    /// What ends the trial of another version of it.
+    pub trial: Bounds,
+    /// The rule that it is on trial beside.
+    pub beside: Option<Arc<str>>,
 }
 
 /// What an operator wrote for a rule that has to fit its file, kept for another version of it.
@@ -77,6 +82,7 @@ impl Definition {
         self.settings == other.settings
             && self.digest == other.digest
             && self.on == other.on
+            && (&self.trial, &self.beside) == (&other.trial, &other.beside)
             && what(self) == what(other)
     }
 

@@ -36,6 +36,7 @@ pub mod signature;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod trial;
 pub mod want;
 pub mod wit;
 
@@ -51,6 +52,7 @@ pub use program::{Program, Refused};
 pub use report::{Report, State};
 pub use router::{Router, Routes};
 pub use settings::{Asked, Limits, Settings};
+pub use trial::Trial;
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ use super::convert::{quality_to_rule, sample_of_rule, value_to_rule};
 use super::definition::{Definition, Mode};
 use super::report::{Line, Shown, State};
 use super::time::Time;
+use super::trial::Made;
 use super::{Climb, DECLARED, Failure, Ladder, OnFailure, Outcome, wit};
 use crate::clock::counts_from_boot;
 use crate::events::{Events, chain};
@@ -282,6 +283,9 @@ impl Node {
             report.taken += tried as u64;
             report.late += late;
             report.aside += aside.len() as u64;
+            if let Some((side, trial)) = &report.trial {
+                trial.was_given(*side, tried as u64);
+            }
         }
         self.take(outcome, Vec::new(), &context, items);
         for step in steps {
@@ -345,13 +349,22 @@ impl Node {
             }
             report.log.push_back(Line { at: context.now, level, text });
         }
+        let trial = report.trial.clone();
         drop(report);
-        let live = self.rule.mode == Mode::Live;
-        for reading in emitted.iter().filter(|_| live) {
-            if let Some(item) = self.emitted(reading) {
-                items.push(item);
-            }
+        let made: Vec<Item> = emitted.iter().filter_map(|one| self.emitted(one)).collect();
+        if let Some((side, trial)) = trial {
+            trial.made(side, made.iter().map(|item| self.made(item)).collect(), fuel, took);
         }
+        if self.rule.mode == Mode::Live {
+            items.extend(made);
+        }
+    }
+
+    /// What the other side of a trial is compared with.
+    fn made(&self, item: &Item) -> Made {
+        let info = self.points.info(item.point);
+        let point = format!("{}/{}", info.device, info.point).into();
+        Made { stream: item.stream, point, at: item.at, sample: item.sample.clone() }
     }
 
     fn emitted(&self, reading: &wit::Reading) -> Option<Item> {

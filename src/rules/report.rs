@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::trial::{Side, Trial};
 use super::{Definition, Failure, wit};
 use crate::state::Declared;
 
@@ -52,6 +53,8 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// The last lines it wrote to its log, oldest first.
     pub log: VecDeque<Line>,
+    /// The trial it takes part in, and on which side.
+    pub trial: Option<(Side, Trial)>,
 }
 
 /// A line of a rule's log.

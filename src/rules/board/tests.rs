@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::Manual;
 use crate::reading::{Group, PointId, PointInfo, Quality, Sample, UnixMillis, Value};
 use crate::rules::inbox::Input;
+use crate::rules::trial::Bounds;
 use crate::rules::wit::{self, Context, Fired, Reading, Series};
 use crate::rules::{
     DECLARED, Feed, Limits, Mode, OnFailure, Opened, Outcome, Routes, Rule, Settings, State,
@@ -77,7 +78,7 @@ impl TestRule {
     fn output(&self, point: String, change: &mut Change) -> u32 {
         let output = Declared {
             stream: Stream::Data,
-            device: Arc::clone(&self.name),
+            device: self.name.trim_end_matches("~trial").into(),
             point: point.into(),
             unit: "".into(),
         };
@@ -237,6 +238,8 @@ fn definition(name: &str, file: &str, on: &str) -> Definition {
         on_failure: OnFailure::Pass,
         lateness: Duration::from_secs(5),
         written: crate::rules::definition::Written::default(),
+        trial: Bounds::default(),
+        beside: None,
     }
 }
 
@@ -713,4 +716,64 @@ fn a_reading_that_a_rule_fails_on_is_named_and_the_others_are_ruled() {
         "{left:?}"
     );
     assert_eq!(left.len(), 2, "the event, and the reading itself: {left:?}");
+}
+
+#[test]
+fn a_version_on_trial_sees_the_same_readings_and_nothing_of_it_leaves() {
+    let kinds = [
+        ("one", Kind::Window),
+        ("two", Kind::Window),
+        ("bad", Kind::Panics),
+        ("no", Kind::Mark(2)),
+    ];
+    let bench = Bench::new(&kinds);
+    let live = |file: &str| definition("sums", file, "meter/*");
+    let tried = |file: &str| Definition {
+        mode: Mode::Shadow,
+        beside: Some("sums".into()),
+        makes: Vec::new(),
+        ..definition("sums~trial", file, "meter/*")
+    };
+    let (mut board, mut routes) = bench.board(vec![live("one")]);
+    let mut now = START;
+    let mut send = |count: i64| {
+        for _ in 0..count {
+            now += 1000;
+            routes.split(bench.group(now, "meter", "a", 1), &mut |_| panic!("went past"));
+        }
+    };
+    send(95);
+    // The window that is open at the beginning of the trial is part of what is forked.
+    assert_eq!(board.apply(vec![live("one")], bench.kept()), []);
+    assert_eq!(board.apply(vec![live("one"), tried("two")], bench.kept()), []);
+    send(300);
+    let trial = |name: &str, board: &Board| {
+        let status = board.router().status();
+        let report = status.into_iter().find(|report| *report.name == *name).unwrap();
+        report.trial.map(|(_, trial)| trial)
+    };
+    let running = trial("sums", &board).expect("the running version takes part");
+    while trial("sums~trial", &board).unwrap().compared().trial.taken < 300 {
+        std::thread::yield_now();
+    }
+    let compared = running.compared();
+    assert!(compared.same >= 29, "{compared:?}");
+    assert_eq!((compared.differing, compared.missing, compared.extra), (0, 0, 0), "{compared:?}");
+
+    // One that fails is told by its failure, and costs nothing.
+    assert_eq!(board.apply(vec![live("one"), tried("bad")], bench.kept()), []);
+    send(10);
+    let bad = trial("sums~trial", &board).unwrap();
+    while bad.compared().failure.is_none() {
+        std::thread::yield_now();
+    }
+    // One takes the place of the other, over the running one's state.
+    assert_eq!(board.apply(vec![live("two")], bench.kept()), []);
+    assert!(trial("sums", &board).is_none());
+    send(35);
+    board.stop(Duration::from_secs(60));
+    let sums: Vec<String> = bench.left();
+    assert!(sums.iter().all(|text| text.starts_with("sums/a_sum = ")), "{sums:?}");
+    assert!(sums.iter().skip(1).all(|text| text.contains("= 10 @")), "{sums:?}");
+    assert!(sums.len() >= 42, "{}: {sums:?}", sums.len());
 }

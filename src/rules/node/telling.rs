@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::super::trial::Side;
 use super::super::{Failure, Mode, OnFailure, State, Step};
 use super::{Item, Node};
 use crate::events::chain;
@@ -14,7 +15,11 @@ impl Node {
     pub(super) fn tell(&mut self, step: Step, batch: Option<&[Item]>, items: &mut Vec<Item>) {
         let name = Arc::clone(self.rule.name());
         let failed = |failure: &Failure| {
-            self.shown.open().failure = Some(failure.clone());
+            let mut report = self.shown.open();
+            report.failure = Some(failure.clone());
+            if let Some((Side::Trial, trial)) = &report.trial {
+                trial.failed(failure);
+            }
         };
         match step {
             Step::Retried(failure) => failed(&failure),
