@@ -1,0 +1,55 @@
+//! What is said when the gateway itself takes a version of a rule away. Codes FG-W80 to W99; the
+//! subject is `rule NAME`.
+
+use super::{Code, Notice};
+
+/// This room's codes.
+pub const CODES: &[&Code] = &[&SENT_AWAY, &CAME_BACK];
+
+/// A trial ended badly.
+pub static SENT_AWAY: Code = Code {
+    id: "FG-W80",
+    title: "a version on trial was sent away",
+    about: "A new version of a rule ran beside the one that counts, on the same readings, and did not \
+            hold: it failed (a trap, a limit, an error of its own), it emitted far more or far fewer \
+            readings, it took far more fuel or time, or more of its readings differed than the \
+            operator allows ([rule.x] trial). The running version never stopped, and nothing the \
+            other made went on. Its file stays in the rules folder; pushed again it is tried again.",
+};
+
+/// A promoted version was taken back.
+pub static CAME_BACK: Code = Code {
+    id: "FG-W81",
+    title: "the last good version of a rule came back",
+    about: "A version that had passed its trial, or was promoted by hand, failed within an hour of \
+            taking its place, or no batch was acknowledged for five minutes after it had come though \
+            batches were before. The version before it runs again, over the state that is there. When \
+            the uplink was the reason it may be innocent: push it again once the uplink is well.",
+};
+
+fn subject(post: &str) -> String {
+    format!("rule {post}")
+}
+
+/// A version on trial was sent away; `seen` says what both sides had done by then.
+#[must_use]
+pub fn sent_away(post: &str, version: &str, (code, why): (&str, &str), seen: &str) -> Notice {
+    Notice::warning(&SENT_AWAY, subject(post), format!("sends version {version} away: {why}"))
+        .seen(format!("The running version goes on ({code}); {seen}."))
+        .likely("the new version has a fault that its own tests do not find")
+        .likely("the bounds in [rule.x] trial are too narrow for what it is meant to change")
+        .try_next(format!("fieldgate rule logs {post}"))
+        .try_next(format!("fieldgate rule push FILE --to {post}     (a mended version)"))
+}
+
+/// A promoted version gave its place back.
+#[must_use]
+pub fn came_back(post: &str, version: &str, good: &str, (code, why): (&str, &str)) -> Notice {
+    let what = format!("goes back from version {version} to {good}: {why}");
+    Notice::warning(&CAME_BACK, subject(post), what)
+        .seen(format!("It was the first hour of version {version} ({code})."))
+        .likely("the new version has a fault that shows only when its output counts")
+        .likely("the uplink was lost for a reason of its own")
+        .try_next(format!("fieldgate rule logs {post}"))
+        .try_next("fieldgate doctor uplink")
+}
