@@ -23,6 +23,7 @@ pub mod push;
 pub mod receive;
 pub mod rules;
 pub mod serial;
+pub mod trial;
 pub mod zigbee;
 
 use std::collections::HashMap;
@@ -299,6 +300,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         api::CODES,
         push::CODES,
         apply::CODES,
+        trial::CODES,
     ]
     .into_iter()
     .flatten()

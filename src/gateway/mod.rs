@@ -21,6 +21,7 @@ mod rules;
 mod safe;
 mod site;
 mod sources;
+mod trials;
 mod uplinks;
 mod versions;
 
@@ -54,6 +55,7 @@ use self::pulse::Roster;
 pub use self::rules::Rules;
 pub use self::safe::Starts;
 pub use self::sources::{Sources, open_outlet, start_sources};
+use self::trials::Trials;
 use self::uplinks::{Uplinks, World};
 pub use self::versions::{State as VersionState, Version, Versions};
 
@@ -73,8 +75,8 @@ pub struct Gateway {
     pub rules: Rules,
     /// Which version of each runs.
     rule_orders: Orders,
-    /// Ends when the rules have begun.
-    beginning: JoinSet<()>,
+    /// Begins the rules, and looks after trials of new versions.
+    tending: JoinSet<()>,
     /// To all filters.
     deadbands: watch::Sender<Bands>,
     uplinks: Uplinks,
@@ -125,8 +127,9 @@ impl Gateway {
         let world = (&points, &clock, &events);
         let rules = rule_orders.start(config.rules, &filter, &store, world);
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
-        let mut beginning = JoinSet::new();
-        rule_orders.begin(&rules, &mut beginning);
+        let mut tending = JoinSet::new();
+        rule_orders.begin(&rules, &mut tending);
+        tending.spawn(Trials::new(rule_orders.clone(), store.clone(), events.clone()).run());
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
@@ -157,7 +160,7 @@ impl Gateway {
             pipeline,
             rules,
             rule_orders,
-            beginning,
+            tending,
             deadbands,
             uplinks,
             places,
@@ -231,7 +234,7 @@ impl Gateway {
         let drained = async { while self.pipeline.join_next().await.is_some() {} };
         // What hangs here hangs the commit too, which says so.
         let _ = timeout(limits::STOP_COMMIT_TIME_MAX, drained).await;
-        self.beginning.shutdown().await;
+        self.tending.shutdown().await;
         self.rules.stop().await;
         let committed = timeout(limits::STOP_COMMIT_TIME_MAX, self.store.flush(true));
         let committed = committed.await;

@@ -15,7 +15,8 @@ use crate::pipeline::Filter;
 use crate::reading::Points;
 use crate::rules::door::{Door, Pushed, Site, Stands};
 use crate::rules::folder::{Edition, Post};
-use crate::rules::{Definition, Wasm};
+use crate::rules::trial::{Bounds, Compared};
+use crate::rules::{Definition, Failure, Wasm};
 use crate::store::Store;
 
 /// The gateway's rules as the socket sees them; cheap to clone.
@@ -137,6 +138,16 @@ impl Orders {
                 Err(Refusal::new(Why::Unknown, notice))
             }
         }
+    }
+
+    /// Returns how the trial at a post stands, and what ends it.
+    pub(super) fn compared(&self, post: &str) -> Option<(Compared, Bounds)> {
+        self.posts.compared(post)
+    }
+
+    /// Returns why the running version of a rule failed last, if it did.
+    pub(super) fn failure(&self, post: &str) -> Option<Failure> {
+        self.posts.failure(post)
     }
 
     fn door(&self) -> Result<Arc<Door>, Refusal> {

@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::runtime::Handle;
 
 use super::rules::Rules;
+use super::trials::on_trial;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::rules::door::{Door, Examined, Pushed, Running, Settings, Site};
 use crate::rules::folder::{Folder, signature_of};
 use crate::rules::manifest::Manifest;
+use crate::rules::trial::{Bounds, Compared, Tally};
 use crate::rules::wit::Level;
-use crate::rules::{Definition, Loader, Report};
+use crate::rules::{Definition, Failure, Loader, Mode, Report, Settings as RuleSettings};
 
 /// Name of the rules folder, beside the buffer.
 const FOLDER: &str = "rules";
@@ -61,7 +63,12 @@ struct Tables {
     configured: Vec<Definition>,
     /// As they are to run.
     running: BTreeMap<Arc<str>, Definition>,
+    /// What is on trial beside them, by their names.
+    trials: BTreeMap<Arc<str>, Definition>,
 }
+
+/// What was to run at a post: the live version, and one on trial.
+type Stood = (Option<Definition>, Option<Definition>);
 
 impl Posts {
     /// No tables yet; files are made rules by `loader`.
@@ -87,6 +94,7 @@ impl Posts {
         };
         tables.configured.clone_from(&rules);
         tables.running.clear();
+        tables.trials.clear();
         drop(tables);
         for rule in rules {
             let subject = format!("rule {}", rule.name());
@@ -128,16 +136,24 @@ impl Posts {
     }
 
     /// Notes what is to run at a post; returns what was there.
-    fn note(&self, post: &str, running: Running<'_>) -> Result<Option<Definition>, String> {
-        let made = match running.live {
-            Some((_, file)) => Some(self.made_of(post, file)?),
-            None => None,
-        };
-        let mut tables = self.lock();
-        Ok(match made {
-            Some(rule) => tables.running.insert(post.into(), rule),
-            None => tables.running.remove(post),
-        })
+    fn note(&self, post: &str, running: Running<'_>) -> Result<Stood, String> {
+        let made =
+            |of: Option<(_, &[u8])>| of.map(|(_, file)| self.made_of(post, file)).transpose();
+        let live = made(running.live)?;
+        let trial = made(running.trial)?.filter(|_| live.is_some()).map(tried);
+        Ok(self.lock().put(post, (live, trial)))
+    }
+
+    /// Returns how the trial at a post stands, and what ends it.
+    pub(super) fn compared(&self, post: &str) -> Option<(Compared, Bounds)> {
+        let bounds = self.lock().trials.get(post)?.trial.clone();
+        let (_, trial) = self.status(post)?.trial?;
+        Some((trial.compared(), bounds))
+    }
+
+    /// Returns why the running version failed last, if it did.
+    pub(super) fn failure(&self, post: &str) -> Option<Failure> {
+        self.status(post)?.failure
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -152,9 +168,57 @@ impl Posts {
 
 impl Tables {
     fn in_order(&self) -> Vec<Definition> {
-        let names = self.configured.iter().map(Definition::name);
-        names.filter_map(|name| self.running.get(name).cloned()).collect()
+        let names = || self.configured.iter().map(Definition::name);
+        let live = names().filter_map(|name| self.running.get(name));
+        let trials = names().filter_map(|name| self.trials.get(name));
+        live.chain(trials).cloned().collect()
     }
+
+    fn put(&mut self, post: &str, (live, trial): Stood) -> Stood {
+        let set = |map: &mut BTreeMap<Arc<str>, Definition>, rule| match rule {
+            Some(rule) => map.insert(post.into(), rule),
+            None => map.remove(post),
+        };
+        (set(&mut self.running, live), set(&mut self.trials, trial))
+    }
+}
+
+/// A version that only looks on: it sees what the running one sees, and nothing waits for it.
+fn tried(rule: Definition) -> Definition {
+    Definition {
+        settings: RuleSettings { name: on_trial(rule.name()), ..rule.settings.clone() },
+        mode: Mode::Shadow,
+        makes: Vec::new(),
+        beside: Some(Arc::clone(rule.name())),
+        ..rule
+    }
+}
+
+/// A trial as the socket and `have` show it; keys are only ever added.
+fn shown(compared: &Compared) -> serde_json::Value {
+    let side = |tally: Tally| {
+        serde_json::json!({
+            "taken": tally.taken,
+            "emitted": tally.emitted,
+            "fuel": tally.fuel,
+            "took_us": u64::try_from(tally.took.as_micros()).unwrap_or(u64::MAX),
+        })
+    };
+    let first = compared.first.as_ref().map(|(point, at_us, live, trial)| {
+        serde_json::json!({ "point": &**point, "at_us": at_us, "live": live, "trial": trial })
+    });
+    serde_json::json!({
+        "live": side(compared.live),
+        "trial": side(compared.trial),
+        "same": compared.same,
+        "differing": compared.differing,
+        "missing": compared.missing,
+        "extra": compared.extra,
+        "waiting": compared.waiting,
+        "distance_max": compared.distance_max,
+        "first": first,
+        "failure": compared.failure.as_ref().map(|failure| &failure.message),
+    })
 }
 
 impl Site for Posts {
@@ -181,13 +245,14 @@ impl Site for Posts {
         let before = self.note(post, running)?;
         let Some((rules, handle)) = self.board.get() else { return Ok(()) };
         let refused = handle.block_on(rules.apply(self.running()));
-        match refused.into_iter().find(|(name, _)| **name == *post) {
+        let tried = on_trial(post);
+        match refused.into_iter().find(|(name, _)| **name == *post || *name == tried) {
             None => Ok(()),
-            Some((_, failure)) => {
-                let mut tables = self.lock();
-                match before {
-                    Some(rule) => drop(tables.running.insert(post.into(), rule)),
-                    None => drop(tables.running.remove(post)),
+            Some((name, failure)) => {
+                self.lock().put(post, before);
+                if name == tried {
+                    // The running one was not touched; only the newcomer is to go.
+                    handle.block_on(rules.apply(self.running()));
                 }
                 Err(failure.message)
             }
@@ -195,12 +260,14 @@ impl Site for Posts {
     }
 
     fn has_trials(&self) -> bool {
-        false
+        true
     }
 
     fn report(&self, post: &str) -> Option<serde_json::Value> {
         self.status(post).map(|report| {
+            let trial = report.trial.map(|(_, trial)| shown(&trial.compared()));
             serde_json::json!({
+                "trial": trial,
                 "state": report.state.word(),
                 "taken": report.taken,
                 "emitted": report.emitted,

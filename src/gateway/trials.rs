@@ -11,6 +11,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, interval};
 
 use super::orders::Orders;
+use crate::api::Refusal;
+use crate::api::rules::{Done, Order};
 use crate::events::{Events, trial as say};
 use crate::limits;
 use crate::reading::Stream;
@@ -113,9 +115,9 @@ impl Trials {
         let version = edition.version.to_string();
         match compared.judge(&bounds, since.elapsed()) {
             Verdict::Open => {}
-            Verdict::Passed if bounds.promotes => match self.orders.promote(post).await {
+            Verdict::Passed if bounds.promotes => match self.order(post, Order::Promote).await {
                 Ok(_) => tracing::info!("rule {post}: {version} takes over, its trial went well"),
-                Err(_) => drop(self.orders.roll_back(post).await),
+                Err(_) => drop(self.order(post, Order::RollBack).await),
             },
             Verdict::Passed if stage == Stage::Trial => {
                 if let Some(watched) = self.watched.get_mut(post) {
@@ -127,7 +129,7 @@ impl Trials {
             }
             Verdict::Passed => {}
             Verdict::Failed(why) => {
-                if self.orders.roll_back(post).await.is_ok() {
+                if self.order(post, Order::RollBack).await.is_ok() {
                     let (live, other) = (compared.live, compared.trial);
                     let seen = format!(
                         "it emitted {} readings of {}, the running one {} of {}",
@@ -161,11 +163,15 @@ impl Trials {
     async fn send_back(&mut self, post: &str, known: &Post, why: &Failure) {
         let Some(watched) = self.watched.remove(post) else { return };
         let good = known.good.as_ref().map(|good| good.version.to_string()).unwrap_or_default();
-        if self.orders.roll_back(post).await.is_ok() {
+        if self.order(post, Order::RollBack).await.is_ok() {
             let version = watched.edition.version.to_string();
             let why = (why.code.as_str(), why.message.as_str());
             self.events.raise(say::came_back(post, &version, &good, why));
         }
+    }
+
+    async fn order(&self, post: &str, order: Order) -> Result<Done, Refusal> {
+        self.orders.order(post.to_owned(), order).await
     }
 
     /// What a version on trial kept is of no use when the trial is over.

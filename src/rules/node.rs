@@ -127,6 +127,7 @@ impl Node {
         report.version = Arc::clone(&rule.version);
         report.digest = Arc::clone(&rule.digest);
         report.state = if ladder.is_some() { State::Running } else { State::Stopped };
+        report.failure = None;
         drop(report);
         self.time = Time::at(self.time.watermark(), rule.lateness);
         (self.rule, self.ladder) = (rule, ladder);
