@@ -1,6 +1,8 @@
 //! Chains and boards with rules written in Rust: what a rule sees does not depend on where batches
 //! were cut, a change loses nothing, and a bad rule costs nobody else anything.
 
+mod trials;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -716,64 +718,4 @@ fn a_reading_that_a_rule_fails_on_is_named_and_the_others_are_ruled() {
         "{left:?}"
     );
     assert_eq!(left.len(), 2, "the event, and the reading itself: {left:?}");
-}
-
-#[test]
-fn a_version_on_trial_sees_the_same_readings_and_nothing_of_it_leaves() {
-    let kinds = [
-        ("one", Kind::Window),
-        ("two", Kind::Window),
-        ("bad", Kind::Panics),
-        ("no", Kind::Mark(2)),
-    ];
-    let bench = Bench::new(&kinds);
-    let live = |file: &str| definition("sums", file, "meter/*");
-    let tried = |file: &str| Definition {
-        mode: Mode::Shadow,
-        beside: Some("sums".into()),
-        makes: Vec::new(),
-        ..definition("sums~trial", file, "meter/*")
-    };
-    let (mut board, mut routes) = bench.board(vec![live("one")]);
-    let mut now = START;
-    let mut send = |count: i64| {
-        for _ in 0..count {
-            now += 1000;
-            routes.split(bench.group(now, "meter", "a", 1), &mut |_| panic!("went past"));
-        }
-    };
-    send(95);
-    // The window that is open at the beginning of the trial is part of what is forked.
-    assert_eq!(board.apply(vec![live("one")], bench.kept()), []);
-    assert_eq!(board.apply(vec![live("one"), tried("two")], bench.kept()), []);
-    send(300);
-    let trial = |name: &str, board: &Board| {
-        let status = board.router().status();
-        let report = status.into_iter().find(|report| *report.name == *name).unwrap();
-        report.trial.map(|(_, trial)| trial)
-    };
-    let running = trial("sums", &board).expect("the running version takes part");
-    while trial("sums~trial", &board).unwrap().compared().trial.taken < 300 {
-        std::thread::yield_now();
-    }
-    let compared = running.compared();
-    assert!(compared.same >= 29, "{compared:?}");
-    assert_eq!((compared.differing, compared.missing, compared.extra), (0, 0, 0), "{compared:?}");
-
-    // One that fails is told by its failure, and costs nothing.
-    assert_eq!(board.apply(vec![live("one"), tried("bad")], bench.kept()), []);
-    send(10);
-    let bad = trial("sums~trial", &board).unwrap();
-    while bad.compared().failure.is_none() {
-        std::thread::yield_now();
-    }
-    // One takes the place of the other, over the running one's state.
-    assert_eq!(board.apply(vec![live("two")], bench.kept()), []);
-    assert!(trial("sums", &board).is_none());
-    send(35);
-    board.stop(Duration::from_secs(60));
-    let sums: Vec<String> = bench.left();
-    assert!(sums.iter().all(|text| text.starts_with("sums/a_sum = ")), "{sums:?}");
-    assert!(sums.iter().skip(1).all(|text| text.contains("= 10 @")), "{sums:?}");
-    assert!(sums.len() >= 42, "{}: {sums:?}", sums.len());
 }
