@@ -75,8 +75,10 @@ pub struct Gateway {
     pub rules: Rules,
     /// Which version of each runs.
     rule_orders: Orders,
-    /// Begins the rules, and looks after trials of new versions.
-    tending: JoinSet<()>,
+    /// Ends when the rules have begun.
+    beginning: JoinSet<()>,
+    /// Looks after trials of new versions.
+    trials: JoinSet<()>,
     /// To all filters.
     deadbands: watch::Sender<Bands>,
     uplinks: Uplinks,
@@ -127,9 +129,10 @@ impl Gateway {
         let world = (&points, &clock, &events);
         let rules = rule_orders.start(config.rules, &filter, &store, world);
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
-        let mut tending = JoinSet::new();
-        rule_orders.begin(&rules, &mut tending);
-        tending.spawn(Trials::new(rule_orders.clone(), store.clone(), events.clone()).run());
+        let mut beginning = JoinSet::new();
+        rule_orders.begin(&rules, &mut beginning);
+        let mut trials = JoinSet::new();
+        trials.spawn(Trials::new(rule_orders.clone(), store.clone(), events.clone()).run());
 
         let roster = Roster::new(events.clone());
         let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
@@ -160,7 +163,8 @@ impl Gateway {
             pipeline,
             rules,
             rule_orders,
-            tending,
+            beginning,
+            trials,
             deadbands,
             uplinks,
             places,
@@ -234,7 +238,8 @@ impl Gateway {
         let drained = async { while self.pipeline.join_next().await.is_some() {} };
         // What hangs here hangs the commit too, which says so.
         let _ = timeout(limits::STOP_COMMIT_TIME_MAX, drained).await;
-        self.tending.shutdown().await;
+        self.trials.shutdown().await;
+        self.beginning.shutdown().await;
         self.rules.stop().await;
         let committed = timeout(limits::STOP_COMMIT_TIME_MAX, self.store.flush(true));
         let committed = committed.await;
