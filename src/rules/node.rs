@@ -13,7 +13,7 @@ use super::convert::{quality_to_rule, sample_of_rule, value_to_rule};
 use super::definition::{Definition, Mode};
 use super::report::{Line, Shown, State};
 use super::time::Time;
-use super::trial::Made;
+use super::trial::{Made, Side};
 use super::{Climb, DECLARED, Failure, Ladder, OnFailure, Outcome, wit};
 use crate::clock::counts_from_boot;
 use crate::events::{Events, chain};
@@ -408,6 +408,9 @@ impl Node {
         let mut report = self.shown.open();
         report.state = State::Stopped;
         report.failure = Some(failure.clone());
+        if let Some((Side::Trial, trial)) = &report.trial {
+            trial.failed(failure);
+        }
     }
 
     /// Readings that nothing was tried with: held, dropped or handed on, as configured.
