@@ -15,6 +15,8 @@ struct Board {
     folder: tempfile::TempDir,
     broker: Mosquitto,
     daemon: Option<Peer>,
+    /// Where it listens for readings over CoAP.
+    port: u16,
 }
 
 fn guest() -> Vec<u8> {
@@ -38,7 +40,7 @@ impl Board {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = Mosquitto::start(folder.path(), "");
-        let board = Self { folder, broker, daemon: None };
+        let board = Self { folder, broker, daemon: None, port: free_udp_port() };
         for pair in ["ops", "stranger"] {
             let (public, secret) =
                 (board.at(&format!("{pair}.pub")), board.at(&format!("{pair}.key")));
@@ -87,7 +89,7 @@ impl Board {
     }
 
     /// Signs v1.0.0, configures it, and starts the daemon.
-    fn start(&mut self) {
+    fn start(&mut self, promote_after: &str) {
         self.done(&["rule", "sign", "v1.0.0.wasm", "--key", "ops.key"]);
         let public = std::fs::read_to_string(self.at("ops.pub")).unwrap();
         let config = format!(
@@ -95,9 +97,11 @@ impl Board {
              [trust]\nkeys = [\"{}\"]\n[source.push]\nvia = \"coap listen 127.0.0.1:{}\"\n\
              [buffer]\npath = \"buffer.db\"\n\
              [rule.smooth]\nfile = \"v1.0.0.wasm\"\non = \"*/*\"\nwith = {{ band = 0.5 }}\n\
+             promote_after = \"{}\"\ntrial = {{ readings = 20 }}\n\
              [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\n",
             public.lines().nth(1).unwrap(),
-            free_udp_port(),
+            self.port,
+            promote_after,
             self.broker.port,
         );
         std::fs::write(self.at("fieldgate.toml"), config).unwrap();
@@ -127,6 +131,20 @@ impl Board {
     fn smooth(&self) -> Value {
         let all: Value = serde_json::from_str(&self.done(&["rule", "list", "--json"])).unwrap();
         all.as_array().unwrap().iter().find(|rule| rule["rule"] == "smooth").unwrap().clone()
+    }
+
+    /// Sends a reading of `tank/level` that any dead band lets through.
+    fn send(&self, number: u32) {
+        let mut packet = coap_lite::Packet::new();
+        packet.header.code = coap_lite::MessageClass::Request(coap_lite::RequestType::Post);
+        packet.header.set_type(coap_lite::MessageType::NonConfirmable);
+        packet.header.message_id = u16::try_from(number).unwrap();
+        for part in ["tank", "level"] {
+            packet.add_option(coap_lite::CoapOption::UriPath, part.as_bytes().to_vec());
+        }
+        packet.payload = (number * 10).to_string().into_bytes();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(&packet.to_bytes().unwrap(), ("127.0.0.1", self.port)).unwrap();
     }
 
     fn live(&self) -> String {
@@ -161,7 +179,7 @@ impl Board {
 #[test]
 fn a_rule_comes_over_mosquitto_outlives_a_kill_and_an_older_or_strange_one_does_not_come() {
     let mut board = Board::new();
-    board.start();
+    board.start("1h");
     board.until("the configured rule runs", |board| board.live() == "1.0.0");
     board.done(&["rule", "sign", "v1.1.0.wasm", "--key", "ops.key", "--groups", "pumps,valves"]);
     let pushed = board.push_over_mqtt("v1.1.0.wasm", "ops.key");
@@ -188,7 +206,7 @@ fn a_rule_comes_over_mosquitto_outlives_a_kill_and_an_older_or_strange_one_does_
 #[test]
 fn the_socket_takes_what_debians_minisign_signed_and_refuses_the_rest_in_words() {
     let mut board = Board::new();
-    board.start();
+    board.start("1h");
     board.until("the configured rule runs", |board| board.live() == "1.0.0");
     let told = board.refused(&["rule", "push", "v1.1.0.wasm", "--to", "smooth"]);
     assert!(told.contains("FG-W60"), "{told}");
@@ -234,4 +252,48 @@ fn the_socket_takes_what_debians_minisign_signed_and_refuses_the_rest_in_words()
     board.until("the rule is switched off", |board| board.smooth()["enabled"] == false);
     board.done(&["rule", "enable", "smooth"]);
     assert_eq!(board.smooth()["enabled"], true);
+}
+
+#[test]
+fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
+    let mut board = Board::new();
+    board.start("1s");
+    board.until("the configured rule runs", |board| {
+        board.smooth()["running"]["state"] == "running" && board.live() == "1.0.0"
+    });
+    // A version that may use less fuel than it needs fails with its first reading.
+    let good = std::fs::read(board.at("v1.1.0.wasm")).unwrap();
+    let found = manifest::sections(&good).unwrap();
+    let mut json: Value = serde_json::from_slice(found.outermost.unwrap()).unwrap();
+    json["limits"] = json!({ "fuel": 1 });
+    let bad = manifest::write(&good, json.to_string().as_bytes()).unwrap();
+    std::fs::write(board.at("v1.1.0.wasm"), bad).unwrap();
+    for number in ["1.1.0", "1.2.0"] {
+        board.done(&["rule", "sign", &format!("v{number}.wasm"), "--key", "ops.key"]);
+    }
+    let number = std::cell::Cell::new(0);
+    let send = |board: &Board| {
+        number.set(number.get() + 1);
+        board.send(number.get());
+    };
+
+    board.done(&["rule", "push", "v1.1.0.wasm"]);
+    assert_eq!(board.smooth()["trial"]["version"], "1.1.0");
+    board.until("the bad version is sent away", |board| {
+        send(board);
+        board.smooth()["trial"].is_null()
+    });
+    assert_eq!(board.live(), "1.0.0");
+    let told = board.run(&["status", "--json"]);
+    let told = text(&told.stdout) + &std::fs::read_to_string(board.at("log")).unwrap();
+    assert!(told.contains("FG-W80") && told.contains("1.1.0"), "{told}");
+
+    board.done(&["rule", "push", "v1.2.0.wasm"]);
+    assert_eq!(board.smooth()["trial"]["version"], "1.2.0");
+    board.until("the good version takes over", |board| {
+        send(board);
+        board.live() == "1.2.0"
+    });
+    let smooth = board.smooth();
+    assert!(smooth["trial"].is_null() && smooth["good"]["version"] == "1.0.0", "{smooth}");
 }

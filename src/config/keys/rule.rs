@@ -1,0 +1,71 @@
+//! The keys of rules.
+
+use std::time::Duration;
+
+use super::{
+    Choice, File, Flag, Free, Integer, Keys, Kind, Number, Patterns, Size, Table, must, or,
+};
+use crate::limits;
+
+/// `[rule.NAME]`
+pub const RULE: Keys = &[
+    must("file", File, "the rule, a .wasm file that `fieldgate rule build` made"),
+    must("on", Patterns, "points that it takes: \"DEVICE/POINT\" with * for anything, or a list"),
+    must("with", Free, "its parameters, as its author named them"),
+    must("limit", Table(RULE_LIMIT), "what it may use, when it needs more than usual"),
+    or("keep", Flag, "false", "whether the readings it takes also go on"),
+    or(
+        "mode",
+        Choice(&["live", "shadow"]),
+        "live",
+        "whether what it makes goes on, or is only tried",
+    ),
+    or(
+        "on_failure",
+        Choice(&["pass", "drop", "hold"]),
+        "pass",
+        "what becomes of its readings while it cannot run",
+    ),
+    or(
+        "lateness",
+        Kind::Duration(Duration::ZERO, limits::RULE_LATENESS_MAX),
+        limits::RULE_LATENESS,
+        "how long readings may be on their way before they are late",
+    ),
+    or(
+        "promote_after",
+        Kind::Duration(Duration::from_secs(1), limits::TRIAL_TIME_MAX),
+        "1h",
+        "how long another version is on trial before it takes its place",
+    ),
+    must("trial", Table(RULE_TRIAL), "what ends the trial of another version"),
+];
+
+/// `trial` of a rule.
+pub const RULE_TRIAL: Keys = &[
+    or("readings", Integer(0, 1 << 40), "0", "readings that it must have been given"),
+    or("volume", Number, "10", "how many times as many readings it may emit, or as few"),
+    or("cost", Number, "10", "how many times as much fuel and time a reading it may take"),
+    must("difference", Number, "share of readings, 0 to 1, that may differ at most; default: any"),
+    or("tolerance", Number, "0", "distance at which two values still count as the same"),
+    or(
+        "promote",
+        Choice(&["by-itself", "by-hand"]),
+        "by-itself",
+        "who ends a trial that went well",
+    ),
+];
+
+/// `limit` of a rule.
+pub const RULE_LIMIT: Keys = &[
+    must("fuel", Integer(1, FUEL_MAX), "fuel a reading; about one unit an instruction"),
+    must("memory", Size(64 * 1024, limits::RULE_MEMORY_BYTES_MAX as u64), "linear memory"),
+    must(
+        "deadline",
+        Kind::Duration(Duration::from_millis(1), limits::RULE_DEADLINE_CALL_MAX),
+        "computing time of a call before its first reading",
+    ),
+];
+
+#[expect(clippy::cast_possible_wrap, reason = "far below 2^63")]
+const FUEL_MAX: i64 = limits::RULE_FUEL_READING_MAX as i64;
