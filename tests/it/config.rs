@@ -450,6 +450,7 @@ fn accept(schema: &serde_json::Value, value: &serde_json::Value, at: &str) -> Re
         Some("integer") if !value.is_i64() => no("no integer"),
         Some("boolean") if !value.is_boolean() => no("neither true nor false"),
         Some("number") if !value.is_number() => no("no number"),
+        Some("boolean") if !value.is_boolean() => no("no boolean"),
         Some("array") if !value.is_array() => no("no array"),
         Some("object") => {
             let Some(object) = value.as_object() else { return no("no object") };

@@ -92,7 +92,7 @@ fn a_rule_in_rust_goes_the_whole_way() {
     // So do one that cannot be understood, and one with a parameter that is none.
     std::fs::write(
         &cases,
-        "[odd]\nwith = { bnad = 1 }\nfeed = \"a/b = 1@0\"\nexpect = \"nothing\"\n",
+        "[odd]\nwith = { bnad = 1 }\nfeed = \"a/b = 1@9\"\nexpect = \"nothing\"\n",
     )
     .unwrap();
     let said = problem(&folder, &["rule", "test", name]);
