@@ -1,6 +1,7 @@
 //! `fieldgate check`: loads the configuration exactly as the daemon does and says what it found.
 //! Opens no port.
 
+mod cases;
 mod rules;
 
 use std::io::Write;
@@ -25,6 +26,9 @@ pub struct Args {
     /// List every point of every device
     #[arg(long)]
     pub points: bool,
+    /// Run the tests of rules, [test.NAME]
+    #[arg(long)]
+    pub tests: bool,
 }
 
 /// Checks the configuration at `path` and reports to `out`.
@@ -32,11 +36,16 @@ pub struct Args {
 /// Returns [`Exit::Done`] when it can be used, with or without warnings, else [`Exit::Problem`].
 pub fn run(path: &Path, args: &Args, out: &mut dyn Write) -> Exit {
     let result = load(path, Options::default());
-    let exit = if result.is_ok() { Exit::Done } else { Exit::Problem };
+    let ran = match &result {
+        Ok(config) if args.tests => cases::run(config),
+        _ => Vec::new(),
+    };
+    let passed = ran.iter().all(|test| test.trouble.is_none());
+    let exit = if result.is_ok() && passed { Exit::Done } else { Exit::Problem };
     let text = match &result {
-        Ok(config) if args.json => as_json(&[], &config.warnings),
-        Err(faults) if args.json => as_json(&faults.faults, &faults.warnings),
-        Ok(config) => summary(path, config, args.points),
+        Ok(config) if args.json => as_json(&[], &config.warnings, &ran),
+        Err(faults) if args.json => as_json(&faults.faults, &faults.warnings, &ran),
+        Ok(config) => results(&ran) + &summary(path, config, args.points),
         Err(faults) => refusal(faults),
     };
     // Whoever closed the pipe does not want to know more.
@@ -44,10 +53,23 @@ pub fn run(path: &Path, args: &Args, out: &mut dyn Write) -> Exit {
     exit
 }
 
-fn as_json(faults: &[Fault], warnings: &[Fault]) -> String {
+fn as_json(faults: &[Fault], warnings: &[Fault], ran: &[cases::Ran]) -> String {
     let faults = faults.iter().map(|fault| fault.to_json("fault"));
     let warnings = warnings.iter().map(|warning| warning.to_json("warning"));
-    format!("{:#}", serde_json::Value::Array(faults.chain(warnings).collect()))
+    format!(
+        "{:#}",
+        serde_json::Value::Array(
+            faults.chain(warnings).chain(ran.iter().map(cases::Ran::to_json)).collect()
+        )
+    )
+}
+
+fn results(ran: &[cases::Ran]) -> String {
+    let line = |test: &cases::Ran| match &test.trouble {
+        None => format!("ok      {}\n", test.name),
+        Some(trouble) => format!("FAILED  {}\n{trouble}\n\n", test.name),
+    };
+    ran.iter().map(line).collect()
 }
 
 fn refusal(faults: &Faults) -> String {

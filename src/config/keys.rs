@@ -73,7 +73,7 @@ use Kind::{
     Size, Table, Text, Texts, Words,
 };
 
-pub use rule::{RULE, RULE_LIMIT, RULE_TRIAL};
+pub use rule::{RULE, RULE_LIMIT, RULE_TRIAL, TEST};
 
 const fn must(name: &'static str, kind: Kind, help: &'static str) -> Key {
     Key { name, kind, default: None, help }
@@ -105,7 +105,7 @@ pub const ROOT: Keys = &[
     must("buffer", Table(BUFFER), "where readings are kept until they are acknowledged"),
     must("uplink", Named(&[UPLINK]), "where batches go"),
     must("rule", Named(&[RULE]), "rules in WebAssembly, by name"),
-    must("test", Later("tests of rules"), "tests of rules"),
+    must("test", Named(&[TEST]), "tests of rules, which check --tests runs, by name"),
     must("api", Table(API), "where the daemon answers"),
     must("trust", Table(TRUST), "whose rules run here"),
 ];

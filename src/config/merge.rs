@@ -46,6 +46,8 @@ pub struct Document<'a> {
     pub uplinks: Vec<Named<'a>>,
     /// `[rule.NAME]`
     pub rules: Vec<Named<'a>>,
+    /// `[test.NAME]`
+    pub tests: Vec<Named<'a>>,
 }
 
 /// Merges the files.
@@ -110,6 +112,7 @@ fn take<'a>(
                 "device" => &mut document.devices,
                 "source" => &mut document.sources,
                 "rule" => &mut document.rules,
+                "test" => &mut document.tests,
                 _ => &mut document.uplinks,
             };
             for entry in layer.entries() {

@@ -16,6 +16,7 @@
 
 mod access;
 pub mod address;
+mod case;
 mod compound;
 mod device;
 pub mod edit;
@@ -57,6 +58,7 @@ use crate::store;
 use crate::uplink::settings::Uplink;
 
 pub use access::socket;
+pub use case::Test;
 pub use fault::{Fault, Faults};
 pub use findings::{Origin, Setting};
 pub use texts::Texts;
@@ -80,6 +82,8 @@ pub struct Config {
     pub sources: Vec<SourceSettings>,
     /// The rules, in the order of the files.
     pub rules: Vec<Definition>,
+    /// Their tests, in the order of the files.
+    pub tests: Vec<Test>,
     /// What the pipeline holds back.
     pub deadbands: Vec<Deadband>,
     /// Where readings are kept.
@@ -212,6 +216,7 @@ fn understand(
     let api = access::api(&document, &findings);
     let trust = access::trust(&document, &findings);
     let rules = rule::rules(&document.rules, &trust, &findings);
+    let tests = case::tests(&document.tests, &document.rules, &rules, &findings);
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);
@@ -237,6 +242,7 @@ fn understand(
         gateway,
         sources,
         rules,
+        tests,
         deadbands,
         store,
         uplinks,

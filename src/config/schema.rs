@@ -123,7 +123,7 @@ fn named(inner: Value) -> Value {
 /// Returns every key there is with the name of its table, for the test of the annotated example.
 #[must_use]
 pub fn all_keys() -> Vec<(&'static str, &'static str)> {
-    let tables: [(&str, Keys); 18] = [
+    let tables: [(&str, Keys); 19] = [
         ("", ROOT),
         ("gateway", keys::GATEWAY),
         ("port", keys::PORT),
@@ -139,6 +139,7 @@ pub fn all_keys() -> Vec<(&'static str, &'static str)> {
         ("api", keys::API),
         ("trust", keys::TRUST),
         ("rule", keys::RULE),
+        ("test", keys::TEST),
         ("limit of a rule", keys::RULE_LIMIT),
         ("uplink", keys::UPLINK),
         ("auth and batch", keys::AUTH),

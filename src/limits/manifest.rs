@@ -60,3 +60,6 @@ pub const CASE_TIMERS_MAX: usize = 10_080;
 
 /// Lines of a rule's log that a test keeps.
 pub const CASE_LOG_LINES_MAX: usize = 100;
+
+/// Tests of rules in one configuration.
+pub const TESTS_MAX: usize = 500;

@@ -90,7 +90,8 @@ fn first_code(result: Result<Config, Faults>) -> &'static str {
 
 fn check(path: &Path, json: bool) -> (String, Exit) {
     let mut out = Vec::new();
-    let exit = cli::check::run(path, &cli::check::Args { json, points: false }, &mut out);
+    let exit =
+        cli::check::run(path, &cli::check::Args { json, points: false, tests: false }, &mut out);
     (String::from_utf8(out).unwrap(), exit)
 }
 

@@ -127,6 +127,43 @@ fn a_rule_in_c_goes_the_whole_way_and_one_that_forgets_is_found() {
 }
 
 #[test]
+fn tests_in_a_configuration_run_without_a_gateway() {
+    let desk = tempfile::tempdir().unwrap();
+    done(desk.path(), &["rule", "new", "band", "--lang", "c"]);
+    done(desk.path(), &["rule", "build", "band"]);
+    let check = |tests: &str| {
+        let text = format!(
+            "[gateway]\nname = \"gw\"\n[device.plc]\nvia = \"modbus tcp 192.0.2.1 id 1\"\n\
+             points.a = {{ at = \"holding 1\" }}\n[uplink.cloud]\nurl = \"mqtt://b.example\"\n\
+             [rule.quiet]\nfile = \"band/band.wasm\"\non = \"plc/*\"\nwith = {{ band = 2 }}\n{tests}"
+        );
+        std::fs::write(desk.path().join("f.toml"), text).unwrap();
+        fieldgate(desk.path(), &["check", "--tests", "--config", "f.toml"])
+    };
+    let right = "[test.it]\nrule = \"quiet\"\nfeed = \"plc/a = 1@0s 2@1s 4@2s\"\n\
+                 expect = \"plc/a = 1@0s 4@2s\"\n";
+    let ended = check(right);
+    let said = text(&ended.stdout) + &text(&ended.stderr);
+    assert!(ended.status.success() && said.contains("ok      test.it"), "{said}");
+
+    let wrong = right.replace("4@2s\"\n", "5@2s\"\n");
+    let ended = check(&wrong.replacen("5@2s", "4@2s", 1));
+    let said = text(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("FG-W48") && said.contains("came plc/a = 4@2s (off by 1)"), "{said}");
+
+    let ended =
+        check("[test.it]\nrule = \"quite\"\nfeed = \"plc/a = 1@0\"\nexpect = \"nothing\"\n");
+    assert!(text(&ended.stdout).contains("did you mean \"quiet\"?"));
+    let odd =
+        right.replace("1@0s 2@1s", "1@9 2@10s").replace("rule =", "with = { bnad = 1 }\nrule =");
+    let said = text(&check(&odd).stdout);
+    for word in ["f.toml:13:10", "did you mean \"band\"?", "no unit", "2 faults"] {
+        assert!(said.contains(word), "{word} is missing:\n{said}");
+    }
+}
+
+#[test]
 fn a_rule_in_assemblyscript_goes_the_whole_way() {
     whole_way("assemblyscript");
 }

@@ -69,3 +69,21 @@ pub const RULE_LIMIT: Keys = &[
 
 #[expect(clippy::cast_possible_wrap, reason = "far below 2^63")]
 const FUEL_MAX: i64 = limits::RULE_FUEL_READING_MAX as i64;
+
+/// `[test.NAME]`
+pub const TEST: Keys = &[
+    must("rule", Text, "the rule that is tested, by its name here"),
+    must("feed", Patterns, "what comes in: \"DEVICE/POINT = VALUE@TIME ..\", or a list of such"),
+    must("expect", Patterns, "what must come of it, in the same form, or \"nothing\""),
+    must("with", Free, "parameters over those of the rule"),
+    must(
+        "lateness",
+        Kind::Duration(Duration::ZERO, limits::CASE_TIME_MAX),
+        "as the rule's, unless it is said",
+    ),
+    must(
+        "until",
+        Kind::Duration(Duration::ZERO, limits::CASE_TIME_MAX),
+        "when the test ends; default: a day after the last reading",
+    ),
+];
