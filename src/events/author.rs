@@ -1,5 +1,5 @@
 //! What the author's commands say (`rule new`, `build`, `test`, `check`, `bench`), and what tests of
-//! rules in a configuration say. Codes FG-W40 to FG-W59.
+//! rules in a configuration say. Codes FG-W40 and up.
 
 use std::io::ErrorKind;
 use std::path::Path;
