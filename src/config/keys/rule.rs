@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Choice, File, Flag, Free, Integer, Keys, Kind, Number, Patterns, Size, Table, must, or,
+    Choice, File, Flag, Free, Integer, Keys, Kind, Number, Patterns, Size, Table, Text, must, or,
 };
 use crate::limits;
 
