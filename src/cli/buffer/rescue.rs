@@ -193,6 +193,9 @@ pub(super) fn repair(as_json: bool, named: Option<PathBuf>, config: &Path) -> Re
         let (store, thread) =
             Store::open(settings, Arc::new(Points::default()), Arc::new(System), events.clone())
                 .map_err(|error| unreachable(&error))?;
+        if let Health::Refused(trouble) = store.status().health {
+            return Err(unreachable(&OpenError::Unusable { path: path.clone(), trouble }));
+        }
         if suspect {
             touch_all(&store).await;
         }

@@ -185,7 +185,7 @@ fn malformed() -> Vec<(&'static str, Value, &'static str)> {
         ("/parameters/0/kind", json!(null), "missing"),
         ("/parameters/0/min", json!("0"), "a bound of number"),
         ("/parameters/0/min", json!(101), "larger than max"),
-        ("/parameters/0/min", json!(5), "at least 5 Cel"),
+        ("/parameters/0/min", json!(5), "from 5 Cel to 100 Cel"),
         ("/parameters/0/max", json!(0.05), "from 0 Cel to 0.05 Cel"),
         ("/parameters/0/default", json!("0.1"), "takes a number"),
         ("/parameters/0/default", json!(null), "takes a number"),
