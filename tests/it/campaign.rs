@@ -100,7 +100,10 @@ ack   = "{ack}"
         std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
+    /// Starts the gateway, which is not to know that it was killed before: after three deaths in a row
+    /// it would start in safe mode, which has tests of its own.
     fn gateway(&self) -> Peer {
+        let _ = std::fs::remove_file(self.folder.path().join("starts.json"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
         command.args(["run", "--config"]).arg(&self.config);
         Peer::start(command.stdout(Stdio::null()).stderr(self.log("gateway.log")))

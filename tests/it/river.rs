@@ -116,6 +116,8 @@ batch = {{ max_age = "500ms" }}
     }
 
     fn start_with(&self, command: &mut Command) -> Peer {
+        // Deaths in a row lead to safe mode, which has tests of its own.
+        let _ = std::fs::remove_file(self.folder.path().join("starts.json"));
         let log = std::fs::File::options()
             .create(true)
             .append(true)

@@ -96,8 +96,8 @@ impl Board {
             "[gateway]\nname = \"gw-1\"\ngroups = [\"pumps\"]\n[api]\nsocket = \"api.sock\"\n\
              [trust]\nkeys = [\"{}\"]\n[source.push]\nvia = \"coap listen 127.0.0.1:{}\"\n\
              [buffer]\npath = \"buffer.db\"\n\
-             [rule.smooth]\nfile = \"v1.0.0.wasm\"\non = \"*/*\"\nwith = {{ band = 0.5 }}\n\
-             promote_after = \"{}\"\ntrial = {{ readings = 20 }}\n\
+             [rule.smooth]\nfile = \"v1.0.0.wasm\"\non = \"*/*\"\n\
+             promote_after = \"{}\"\ntrial = {{ readings = 300, volume = 2 }}\n\
              [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\n",
             public.lines().nth(1).unwrap(),
             self.port,
@@ -261,11 +261,12 @@ fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
     board.until("the configured rule runs", |board| {
         board.smooth()["running"]["state"] == "running" && board.live() == "1.0.0"
     });
-    // A version that may use less fuel than it needs fails with its first reading.
+    // A version whose band lets nothing through but the first reading.
     let good = std::fs::read(board.at("v1.1.0.wasm")).unwrap();
     let found = manifest::sections(&good).unwrap();
     let mut json: Value = serde_json::from_slice(found.outermost.unwrap()).unwrap();
-    json["limits"] = json!({ "fuel": 1 });
+    let parameters = json["parameters"].as_array_mut().unwrap();
+    parameters.iter_mut().find(|one| one["name"] == "band").unwrap()["default"] = json!(1e9);
     let bad = manifest::write(&good, json.to_string().as_bytes()).unwrap();
     std::fs::write(board.at("v1.1.0.wasm"), bad).unwrap();
     for number in ["1.1.0", "1.2.0"] {
@@ -273,8 +274,10 @@ fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
     }
     let number = std::cell::Cell::new(0);
     let send = |board: &Board| {
-        number.set(number.get() + 1);
-        board.send(number.get());
+        for _ in 0..30 {
+            number.set(number.get() + 1);
+            board.send(number.get());
+        }
     };
 
     board.done(&["rule", "push", "v1.1.0.wasm"]);
