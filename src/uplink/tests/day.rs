@@ -372,6 +372,7 @@ async fn live(sea: &Mutex<Sea>, gateway: &mut Gateway, from: u32, until: u32) ->
         Events::default(),
     );
     let calm = sea.lock().unwrap().calm;
+    let mut told = false;
     let river = async {
         for second in from..until {
             sleep(Duration::from_secs(1)).await;
@@ -391,6 +392,13 @@ async fn live(sea: &Mutex<Sea>, gateway: &mut Gateway, from: u32, until: u32) ->
                 let waits = store.status().stream(Stream::Data).batches;
                 gateway.commit(&store, true);
                 if waits == 0 && sea.lock().unwrap().queue.is_empty() {
+                    if !told {
+                        // What was dropped since the last batch was sealed is told by the next.
+                        gateway.read(&store);
+                        gateway.commit(&store, true);
+                        told = true;
+                        continue;
+                    }
                     return second + 1;
                 }
                 continue;
