@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::future::{Ready, ready};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ use crate::peers::{Mosquitto, Peer};
 
 /// A device whose register 0 counts the polls it answered; and when it answered each.
 #[derive(Clone, Default)]
-pub struct Counting(pub Arc<AtomicU16>, Arc<Mutex<Vec<i64>>>);
+pub struct Counting(pub Arc<AtomicU32>, Arc<Mutex<Vec<i64>>>);
 
 impl Service for Counting {
     type Request = Request<'static>;
@@ -33,11 +33,21 @@ impl Service for Counting {
     type Future = Ready<Result<Response, ExceptionCode>>;
 
     fn call(&self, request: Self::Request) -> Self::Future {
+        let count = || {
+            self.1.lock().unwrap().push(now_ms());
+            self.0.fetch_add(1, Ordering::Relaxed)
+        };
+        let word = |n: u32| u16::try_from(n % 0x1_0000).unwrap();
         ready(match request {
-            Request::ReadHoldingRegisters(0, count) => {
-                let n = self.0.fetch_add(1, Ordering::Relaxed);
-                self.1.lock().unwrap().push(now_ms());
-                Ok(Response::ReadHoldingRegisters((0..count).map(|at| n + at).collect()))
+            Request::ReadHoldingRegisters(0, words) => {
+                let n = count();
+                let words = (0..u32::from(words)).map(|at| word(n + at));
+                Ok(Response::ReadHoldingRegisters(words.collect()))
+            }
+            // For those who poll it so often that one register does not hold the number.
+            Request::ReadHoldingRegisters(10, 2) => {
+                let n = count();
+                Ok(Response::ReadHoldingRegisters(vec![word(n / 0x1_0000), word(n)]))
             }
             _ => Err(ExceptionCode::IllegalDataAddress),
         })
@@ -168,7 +178,7 @@ batch = {{ max_age = "500ms" }}
 
     /// Returns how often the device was read.
     pub fn polls(&self) -> u16 {
-        self.device.0.load(Ordering::Relaxed)
+        self.device.0.load(Ordering::Relaxed).try_into().unwrap()
     }
 
     /// Waits until the device was read so often.
