@@ -211,7 +211,7 @@ impl Walk {
     /// A bit flips in a row of committed readings: those may be lost, and it is told when they are.
     fn hit_a_slot(&mut self) {
         // Each other time it is the row that was written last, which holds something mostly.
-        let newest = self.tally.slots_hit % 2 == 0;
+        let newest = self.tally.slots_hit.is_multiple_of(2);
         if newest {
             self.leave_unsealed();
         }
@@ -241,7 +241,7 @@ impl Walk {
     /// The first page is gone: every batch comes back under its key, and what was unsealed in new ones
     /// or not at all.
     fn wreck(&mut self) {
-        if self.tally.wrecked % 2 == 0 {
+        if self.tally.wrecked.is_multiple_of(2) {
             self.leave_unsealed();
         }
         let unsealed = self.unsealed();
