@@ -11,6 +11,7 @@ pub mod decode;
 mod demo;
 mod doctor;
 mod explain;
+mod journal;
 mod memory;
 mod migrate;
 mod once;
@@ -35,11 +36,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::error::{Exit, Fatal};
 use crate::events;
+
+use self::journal::Journal;
 
 /// fieldgate: the edge gateway. Reads Modbus, serial, Zigbee and CoAP sensors, keeps the readings
 /// safe, and sends them as MessagePack batches over MQTT.
@@ -151,7 +155,9 @@ pub fn main() -> Exit {
 
 #[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
 fn complain(fatal: &Fatal) {
-    eprintln!("{fatal}");
+    if !Journal::of_stderr().is_some_and(|journal| journal.take_last(fatal)) {
+        eprintln!("{fatal}");
+    }
 }
 
 /// Sends what rooms log to standard error, at `FIELDGATE_LOG` or `usual` and above.
@@ -159,18 +165,22 @@ fn log_to_stderr(usual: LevelFilter) {
     let asked = std::env::var("FIELDGATE_LOG").ok().filter(|asked| !asked.is_empty());
     let chosen = asked.as_deref().and_then(levels);
     let levels = chosen.clone().unwrap_or_else(|| Targets::new().with_default(usual));
-    // Under systemd the journal adds the time itself.
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+    let lines = || {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .fmt_fields(debug_fn(events::place::write_for_people))
+    };
     let registry = tracing_subscriber::registry().with(levels);
     // A second call, in tests, finds the first one's subscriber and changes nothing.
-    let _ = if journal {
-        registry.with(lines.without_time()).try_init()
-    } else {
-        registry.with(lines).try_init()
+    let _ = match Journal::of_stderr() {
+        Some(journal) => registry.with(journal).try_init(),
+        // A journal in another container adds the time itself.
+        None if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            registry.with(lines().without_time()).try_init()
+        }
+        None => registry.with(lines()).try_init(),
     };
     if let (Some(asked), None) = (asked, chosen) {
         tracing::warn!("FIELDGATE_LOG={asked} is no level: error, warn, info, debug or trace");

@@ -18,6 +18,7 @@ pub mod decode;
 pub mod firsthour;
 pub mod gateway;
 pub mod modbus;
+pub mod place;
 pub mod plan;
 pub mod push;
 pub mod receive;
@@ -215,7 +216,12 @@ impl Events {
             1 => String::new(),
             n => format!(" (seen {n} times)"),
         };
-        tracing::info!("{}  {subject} {now} after {lasted}{times}", code.id);
+        tracing::info!(
+            fg.code = code.id,
+            fg.subject = subject,
+            "{}  {subject} {now} after {lasted}{times}",
+            code.id
+        );
         Some(ended)
     }
 
@@ -240,7 +246,11 @@ impl Events {
             !ended
         });
         for (code, subject) in over {
-            tracing::info!("{code}  {subject} is configured anew, or no more");
+            tracing::info!(
+                fg.code = code,
+                fg.subject = subject.as_str(),
+                "{code}  {subject} is configured anew, or no more"
+            );
         }
     }
 
@@ -258,10 +268,12 @@ impl Events {
     }
 }
 
+/// Logs a notice. What a program may ask for goes along as fields ([`place`]).
 fn log(notice: &Notice) {
+    let (code, subject) = (notice.code.id, notice.subject.as_str());
     match notice.weight {
-        Weight::Warning => tracing::warn!("{notice}"),
-        Weight::Error => tracing::error!("{notice}"),
+        Weight::Warning => tracing::warn!(fg.code = code, fg.subject = subject, "{notice}"),
+        Weight::Error => tracing::error!(fg.code = code, fg.subject = subject, "{notice}"),
     }
 }
 

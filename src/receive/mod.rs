@@ -35,6 +35,7 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -206,7 +207,8 @@ fn log_to_stderr(quiet: bool) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        .fmt_fields(debug_fn(crate::events::place::write_for_people));
     let registry = tracing_subscriber::registry().with(asked.unwrap_or(usual));
     // Under systemd the journal adds the time itself. A second call, in tests, changes nothing.
     let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {

@@ -76,8 +76,8 @@ const DIRECTIVES: &[(&str, &[&str])] = &[
     ("StateDirectoryMode", &["0700"]),
     ("SystemCallArchitectures", &["native"]),
     ("SystemCallErrorNumber", &["EPERM"]),
-    ("SystemCallFilter", &["@system-service", "~@privileged @resources"]),
-    ("TasksMax", &["64"]),
+    ("SystemCallFilter", &["@system-service", "~@privileged @resources", "prlimit64"]),
+    ("TasksMax", &["192"]),
     ("TimeoutStartSec", &["10min"]),
     ("TimeoutStopSec", &["30s"]),
     ("Type", &["notify"]),
@@ -94,6 +94,13 @@ fn every_directive_of_the_unit_is_the_one_that_was_meant() {
         assert_eq!(found.remove(*name).as_deref().unwrap_or_default(), *values, "{name}");
     }
     assert!(found.is_empty(), "not asserted: {found:?}");
+}
+
+#[test]
+fn every_rule_that_a_gateway_may_have_gets_its_thread() {
+    let tasks: usize = directives()["TasksMax"][0].parse().unwrap();
+    // A thread for each, the compiler's process, and as many again as a busy reload takes.
+    assert!(tasks >= fieldgate::limits::RULES_MAX + 32, "{tasks} tasks");
 }
 
 #[test]
