@@ -11,7 +11,9 @@ use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -90,8 +92,8 @@ fn is_named(stream: &OsStr, file: BorrowedFd<'_>) -> bool {
     let Some((device, inode)) = named.and_then(|(a, b)| Some((number(a)?, number(b)?))) else {
         return false;
     };
-    rustix::fs::fstat(file)
-        .is_ok_and(|stat| u64::from(stat.st_dev) == device && u64::from(stat.st_ino) == inode)
+    let seen = file.try_clone_to_owned().and_then(|file| File::from(file).metadata());
+    seen.is_ok_and(|seen| (seen.dev(), seen.ino()) == (device, inode))
 }
 
 /// One entry while it is put together.
@@ -163,7 +165,6 @@ impl Visit for Entry {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::os::linux::fs::MetadataExt as _;
     use std::time::Duration;
 
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -253,7 +254,7 @@ mod tests {
     fn only_the_file_that_the_journal_gave_is_the_journal() {
         let file = tempfile::tempfile().unwrap();
         let seen = file.metadata().unwrap();
-        let (device, inode) = (seen.st_dev(), seen.st_ino());
+        let (device, inode) = (seen.dev(), seen.ino());
         let named = |text: String| is_named(OsStr::new(&text), file.as_fd());
         assert!(named(format!("{device}:{inode}")));
         for other in [format!("{device}:{}", inode + 1), format!("{}:{inode}", device + 1)] {
