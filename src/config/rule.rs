@@ -202,6 +202,8 @@ fn bounds(table: &Table<'_>) -> Bounds {
         difference: within("difference", 0.0, 1.0),
         tolerance: within("tolerance", 0.0, f64::MAX).unwrap_or(usual.tolerance),
         promotes: trial.choice("promote") != Some("by-hand"),
+        probation: trial.duration("probation"),
+        silence: trial.duration("silence"),
         ..usual
     }
 }

@@ -1,6 +1,8 @@
 //! What is said when the gateway itself takes a version of a rule away. Codes FG-W80 to W99; the
 //! subject is `rule NAME`.
 
+use std::time::Duration;
+
 use super::{Code, Notice};
 
 /// This room's codes.
@@ -22,9 +24,11 @@ pub static CAME_BACK: Code = Code {
     id: "FG-W81",
     title: "the last good version of a rule came back",
     about: "A version that had passed its trial, or was promoted by hand, failed within an hour of \
-            taking its place, or no batch was acknowledged for five minutes after it had come though \
-            batches were before. The version before it runs again, over the state that is there. When \
-            the uplink was the reason it may be innocent: push it again once the uplink is well.",
+            taking its place ([rule.x] trial: probation), flooded or cost far more than the one before, \
+            or no batch was acknowledged for five minutes after it had come though batches were before \
+            (silence). The last version that had proven itself runs again, over the state that is \
+            there. When the uplink was the reason the new one may be innocent: push it again once the \
+            uplink is well.",
 };
 
 fn subject(post: &str) -> String {
@@ -42,14 +46,28 @@ pub fn sent_away(post: &str, version: &str, (code, why): (&str, &str), seen: &st
         .try_next(format!("fieldgate rule push FILE --to {post}     (a mended version)"))
 }
 
-/// A promoted version gave its place back.
+/// A promoted version gave its place back to the last good one, within its probation.
 #[must_use]
-pub fn came_back(post: &str, version: &str, good: &str, (code, why): (&str, &str)) -> Notice {
+pub fn came_back(
+    post: &str,
+    (version, good): (&str, &str),
+    probation: Duration,
+    (code, why): (&str, &str),
+) -> Notice {
     let what = format!("goes back from version {version} to {good}: {why}");
-    Notice::warning(&CAME_BACK, subject(post), what)
-        .seen(format!("It was the first hour of version {version} ({code})."))
-        .likely("the new version has a fault that shows only when its output counts")
-        .likely("the uplink was lost for a reason of its own")
-        .try_next(format!("fieldgate rule logs {post}"))
-        .try_next("fieldgate doctor uplink")
+    let hour = humantime::format_duration(probation);
+    let fault = "the new version has a fault that shows only when its output counts";
+    let lost = "the uplink was lost for a reason of its own";
+    let notice = Notice::warning(&CAME_BACK, subject(post), what)
+        .seen(format!("It was within the {hour} in which a version has to prove itself ({code})."));
+    if code == "trial.uplink" {
+        return notice
+            .likely(lost)
+            .likely("the new version sends what the broker or the line does not take")
+            .try_next("fieldgate doctor uplink")
+            .try_next(format!(
+                "fieldgate rule push FILE --to {post}     (once the uplink is well)"
+            ));
+    }
+    notice.likely(fault).try_next(format!("fieldgate rule logs {post}"))
 }

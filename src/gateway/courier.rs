@@ -24,7 +24,7 @@ use crate::limits;
 use crate::mqtt::{Errand, ErrandSender, Message};
 use crate::rules::door::{Door, Pushed, Site};
 use crate::rules::fetch::fetch;
-use crate::rules::folder::{Edition, digest};
+use crate::rules::folder::{Edition, End, Ended, digest};
 use crate::rules::want::{self, Assembly, From, Sent, Wish};
 use crate::uplink::LinkState;
 
@@ -55,6 +55,10 @@ struct State {
     errors: BTreeMap<String, Notice>,
     /// The last desired state that was refused as a whole: digest of its payload, and why.
     refused: Option<(String, Notice)>,
+    /// Whether it came before: what was sent away since then is not taken in again for it.
+    is_repeated: bool,
+    /// What `have` said last on this connection.
+    told: Option<Value>,
 }
 
 /// A file on its way in chunks.
@@ -71,7 +75,7 @@ struct Coming {
 impl Courier {
     /// Serves until `stop` is cancelled.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut state = State::default();
+        let (mut state, mut ledger) = (State::default(), self.door.changes());
         loop {
             let due = state.coming.as_ref().map(|coming| coming.due);
             tokio::select! {
@@ -88,6 +92,8 @@ impl Courier {
                     }
                 }
                 Some(letter) = self.broker.letters.recv() => self.open(letter, &mut state).await,
+                // A trial ended, or somebody on the gateway did something.
+                Ok(()) = ledger.changed() => self.tell_if_new(&mut state).await,
                 () = at(due) => self.ask_again(&mut state).await,
             }
         }
@@ -99,6 +105,7 @@ impl Courier {
         if let Some(coming) = &mut state.coming {
             coming.tries = 0;
         }
+        state.told = None;
         self.ask(state).await;
     }
 
@@ -116,16 +123,20 @@ impl Courier {
     /// Takes a desired state.
     async fn want(&self, payload: &[u8], state: &mut State) {
         match self.read(payload) {
-            Ok((serial, wishes)) => {
+            Ok((serial, is_repeated, wishes)) => {
                 let came = digest(payload);
                 if state.payload == came && state.coming.is_some() {
                     // The same once more, from a broker that retains it: go on.
                     return;
                 }
-                let connections = state.connections;
-                let want = Some(serial);
-                let wishes = wishes.into();
-                *state = State { want, payload: came, wishes, connections, ..State::default() };
+                *state = State {
+                    connections: state.connections,
+                    want: Some(serial),
+                    payload: came,
+                    wishes: wishes.into(),
+                    is_repeated,
+                    ..State::default()
+                };
                 self.fulfil(state).await;
             }
             Err(notice) => {
@@ -136,15 +147,16 @@ impl Courier {
         }
     }
 
-    fn read(&self, payload: &[u8]) -> Result<(u64, Vec<Wish>), Box<Notice>> {
+    /// Reads it: its serial number, whether that was taken before, and what it wants.
+    fn read(&self, payload: &[u8]) -> Result<(u64, bool, Vec<Wish>), Box<Notice>> {
         let subject = "desired state";
         let bad = |why: &str| Box::new(say::bad_want(subject, why));
         let (signature, document) = want::split(payload).map_err(bad)?;
         let signed = self.door.trusts_want(subject, document, signature)?;
         let wishes = want::parse(document).map_err(|why| bad(&why))?;
-        self.door.note_want(subject, &signed)?;
+        let is_repeated = !self.door.note_want(subject, &signed)?;
         self.events.clear(&say::BAD_WANT, subject, "is one that is understood");
-        Ok((signed.claim.serial(), wishes))
+        Ok((signed.claim.serial(), is_repeated, wishes))
     }
 
     /// Goes through what is wanted until a file has to be waited for, or all is done.
@@ -170,6 +182,14 @@ impl Courier {
         let Some(sent) = file else { return Ok(()) };
         let known = self.door.ledger().posts.get(&post).cloned().unwrap_or_default();
         if [&known.live, &known.trial].into_iter().flatten().any(|here| *here == sent.edition) {
+            return Ok(());
+        }
+        let was_sent_off = known
+            .ended
+            .as_ref()
+            .is_some_and(|ended| ended.edition == sent.edition && ended.end != End::Promoted);
+        if state.is_repeated && was_sent_off {
+            // A broker that retains what was wanted must not bring back what did not do.
             return Ok(());
         }
         let (door, edition) = (Arc::clone(&self.door), sent.edition.clone());
@@ -275,10 +295,20 @@ impl Courier {
         let _ = self.broker.errands.send(Errand::Listen(topics)).await;
     }
 
+    /// Publishes `have` when it is not what was said last. Who is not connected hears it later.
+    async fn tell_if_new(&self, state: &mut State) {
+        let is_connected = self.link.borrow().connected;
+        if is_connected && state.told.as_ref() != Some(&self.have(state)) {
+            self.tell(state).await;
+        }
+    }
+
     /// Publishes `have`.
-    async fn tell(&self, state: &State) {
+    async fn tell(&self, state: &mut State) {
         let topic = format!("{}/have", self.root);
-        let payload = Bytes::from(self.have(state).to_string());
+        let have = self.have(state);
+        let payload = Bytes::from(have.to_string());
+        state.told = Some(have);
         let _ = self.broker.errands.send(Errand::Publish { topic, payload, retain: true }).await;
     }
 
@@ -295,6 +325,7 @@ impl Courier {
             let value = json!({
                 "enabled": known.enabled, "live": edition(&known.live),
                 "trial": edition(&known.trial), "good": edition(&known.good),
+                "ended": known.ended.as_ref().map(Ended::to_json),
             });
             rules.insert(post.clone(), value);
         }

@@ -15,8 +15,8 @@ use crate::pipeline::Filter;
 use crate::reading::Points;
 use crate::rules::door::{Door, Pushed, Site, Stands};
 use crate::rules::folder::{Edition, Post};
-use crate::rules::trial::{Bounds, Compared};
-use crate::rules::{Definition, Failure, Wasm};
+use crate::rules::trial::{Bounds, Compared, Seen};
+use crate::rules::{Definition, Wasm};
 use crate::store::Store;
 
 /// The gateway's rules as the socket sees them; cheap to clone.
@@ -114,8 +114,8 @@ impl Orders {
         let done = blocking(move || match order {
             Order::Enable => door.enable(&named, true, &*site),
             Order::Disable => door.enable(&named, false, &*site),
-            Order::Promote => door.promote(&named, &*site).map(drop),
-            Order::RollBack => door.roll_back(&named, &*site).map(drop),
+            Order::Promote => door.promote(&named, "", &*site).map(drop),
+            Order::RollBack => door.roll_back(&named, "", &*site).map(drop),
         });
         told(done.await)?;
         let known = self.door()?.ledger().posts.get(&rule).cloned().unwrap_or_default();
@@ -145,9 +145,18 @@ impl Orders {
         self.posts.compared(post)
     }
 
-    /// Returns why the running version of a rule failed last, if it did.
-    pub(super) fn failure(&self, post: &str) -> Option<Failure> {
-        self.posts.failure(post)
+    /// Returns how the running version of a rule does, and what it is watched for.
+    pub(super) fn standing(&self, post: &str) -> Option<(Seen, Bounds)> {
+        self.posts.standing(post)
+    }
+
+    /// Ends a trial or a probation, at the door.
+    pub(super) async fn end(
+        &self,
+        end: impl FnOnce(&Door, &dyn Site) -> Result<(), Refused> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        let (door, site) = (self.door()?, Arc::clone(&self.site));
+        told(blocking(move || end(&door, &*site)).await)
     }
 
     fn door(&self) -> Result<Arc<Door>, Refusal> {

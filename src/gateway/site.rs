@@ -15,9 +15,9 @@ use crate::events::Events;
 use crate::rules::door::{Door, Examined, Pushed, Running, Settings, Site};
 use crate::rules::folder::{Folder, signature_of};
 use crate::rules::manifest::Manifest;
-use crate::rules::trial::{Bounds, Compared, Tally};
+use crate::rules::trial::{Bounds, Compared, Seen, Tally};
 use crate::rules::wit::Level;
-use crate::rules::{Definition, Failure, Loader, Mode, Report, Settings as RuleSettings};
+use crate::rules::{Definition, Loader, Mode, Report, Settings as RuleSettings, State};
 
 /// Name of the rules folder, beside the buffer.
 const FOLDER: &str = "rules";
@@ -151,9 +151,13 @@ impl Posts {
         Some((trial.compared(), bounds))
     }
 
-    /// Returns why the running version failed last, if it did.
-    pub(super) fn failure(&self, post: &str) -> Option<Failure> {
-        self.status(post)?.failure
+    /// Returns how the running version does and what it is watched for; `None` before it has begun.
+    pub(super) fn standing(&self, post: &str) -> Option<(Seen, Bounds)> {
+        let bounds = self.lock().running.get(post)?.trial.clone();
+        let report = self.status(post).filter(|report| report.state != State::Waiting)?;
+        let Report { taken, emitted, fuel, took, failure, .. } = report;
+        let tally = Tally { taken, emitted, fuel, took };
+        Some((Seen { tally, failure, ..Seen::default() }, bounds))
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {

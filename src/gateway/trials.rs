@@ -2,23 +2,24 @@
 //! is sent away, and one that fails soon after its promotion, or after which the uplink falls silent,
 //! gives its place back to the last good one.
 //!
-//! Time on trial is counted anew after a restart: what was compared before is gone with the process,
-//! and a version that ends the process must not pass because of it.
+//! Time on trial and on probation is counted anew after a restart: what was seen before is gone with
+//! the process, and a version that ends the process must not pass because of it. That a version is on
+//! probation stands in the ledger, so neither a power cut nor a quick hand spares it that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
 use super::orders::Orders;
 use crate::api::Refusal;
-use crate::api::rules::{Done, Order};
 use crate::events::{Events, trial as say};
 use crate::limits;
 use crate::reading::Stream;
 use crate::rules::Failure;
 use crate::rules::folder::{Edition, Post};
-use crate::rules::trial::Verdict;
+use crate::rules::trial::{Compared, Probation, Verdict};
 use crate::state::Change;
 use crate::store::Store;
 
@@ -27,25 +28,30 @@ pub(super) struct Trials {
     orders: Orders,
     store: Store,
     events: Events,
-    watched: BTreeMap<String, Watched>,
+    /// Beside the running version, by post.
+    tried: BTreeMap<String, Tried>,
+    /// In its place, by post.
+    proving: BTreeMap<String, Proving>,
+    /// Posts where the ledger could not be written: not before then.
+    later: BTreeMap<String, Instant>,
     link: Link,
 }
 
-/// A version that is looked after.
-struct Watched {
+/// A version on trial.
+struct Tried {
     edition: Edition,
     since: Instant,
-    stage: Stage,
+    /// Whether somebody was told that it may be promoted.
+    told: bool,
+    /// As of the last look.
+    compared: Compared,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Beside the running one.
-    Trial,
-    /// As before, and nothing is wrong with it: somebody may promote it, and was told.
-    Passed,
-    /// In its place; whether batches were acknowledged when it came.
-    Probation { was_linked: bool },
+/// A version on probation.
+struct Proving {
+    edition: Edition,
+    since: Instant,
+    probation: Probation,
 }
 
 /// Whether batches get through, seen by what is freed.
@@ -58,7 +64,8 @@ struct Link {
 impl Trials {
     pub(super) fn new(orders: Orders, store: Store, events: Events) -> Self {
         let link = Link { lowest: [0; 3], proof: Instant::now() };
-        Self { orders, store, events, watched: BTreeMap::new(), link }
+        let (tried, proving, later) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { orders, store, events, tried, proving, later, link }
     }
 
     /// Looks, until it is dropped.
@@ -69,109 +76,151 @@ impl Trials {
             self.link.look(&self.store);
             let Some(door) = &self.orders.door else { return };
             let ledger = door.ledger();
-            self.watched.retain(|post, _| ledger.posts.contains_key(post));
+            self.tried.retain(|post, _| ledger.posts.contains_key(post));
+            self.proving.retain(|post, _| ledger.posts.contains_key(post));
+            self.later.retain(|_, at| Instant::now() < *at);
             for (post, known) in &ledger.posts {
-                self.look(post, known).await;
-            }
-        }
-    }
-
-    async fn look(&mut self, post: &str, known: &Post) {
-        let now = Instant::now();
-        if let Some(edition) = known.trial.as_ref().filter(|_| known.enabled) {
-            let begins = Watched { edition: edition.clone(), since: now, stage: Stage::Trial };
-            let watched = self.watched.entry(post.to_owned());
-            let watched = watched.or_insert_with(|| {
-                tracing::info!("rule {post}: {} {} is on trial", edition.name, edition.version);
-                Watched { edition: edition.clone(), since: now, stage: Stage::Trial }
-            });
-            if watched.edition != *edition || matches!(watched.stage, Stage::Probation { .. }) {
-                *watched = begins;
-            }
-            let (since, stage) = (watched.since, watched.stage);
-            self.judge(post, edition, since, stage).await;
-            return;
-        }
-        let Some(watched) = self.watched.get_mut(post) else { return };
-        if known.live.as_ref() != Some(&watched.edition) {
-            // Sent away, replaced or switched off, by whoever did it.
-            self.watched.remove(post);
-            self.forget_fork(post);
-            return;
-        }
-        if !matches!(watched.stage, Stage::Probation { .. }) {
-            let was_linked = self.link.is_alive();
-            (watched.since, watched.stage) = (now, Stage::Probation { was_linked });
-            self.forget_fork(post);
-        } else if watched.since.elapsed() >= limits::TRIAL_PROBATION {
-            self.watched.remove(post);
-        } else if let Some(why) = self.falls(post, known) {
-            self.send_back(post, known, &why).await;
-        }
-    }
-
-    async fn judge(&mut self, post: &str, edition: &Edition, since: Instant, stage: Stage) {
-        let Some((compared, bounds)) = self.orders.compared(post) else { return };
-        let version = edition.version.to_string();
-        match compared.judge(&bounds, since.elapsed()) {
-            Verdict::Open => {}
-            Verdict::Passed if bounds.promotes => match self.order(post, Order::Promote).await {
-                Ok(_) => tracing::info!("rule {post}: {version} takes over, its trial went well"),
-                Err(_) => drop(self.order(post, Order::RollBack).await),
-            },
-            Verdict::Passed if stage == Stage::Trial => {
-                if let Some(watched) = self.watched.get_mut(post) {
-                    watched.stage = Stage::Passed;
+                // Its trial may have been what this version came from, so it is looked at first.
+                if self.prove(post, known).await {
+                    self.try_on(post, known).await;
                 }
+            }
+        }
+    }
+
+    /// Looks after the version on trial at a post, if there is one.
+    async fn try_on(&mut self, post: &str, known: &Post) {
+        let Some(edition) = known.trial.as_ref().filter(|_| known.enabled) else {
+            if self.tried.remove(post).is_some() {
+                // Promoted, sent away or switched off, by whoever did it.
+                self.forget_fork(post);
+            }
+            return;
+        };
+        if self.tried.get(post).is_none_or(|tried| tried.edition != *edition) {
+            tracing::info!("rule {post}: {} {} is on trial", edition.name, edition.version);
+            let compared = Compared::default();
+            let (edition, since) = (edition.clone(), Instant::now());
+            self.tried.insert(post.to_owned(), Tried { edition, since, told: false, compared });
+        }
+        let Some((compared, bounds)) = self.orders.compared(post) else { return };
+        let Some(tried) = self.tried.get_mut(post) else { return };
+        tried.compared = compared.clone();
+        let verdict = compared.judge(&bounds, tried.since.elapsed());
+        let may_order = !self.later.contains_key(post);
+        match verdict {
+            Verdict::Passed if bounds.promotes && may_order => self.promote(post, edition).await,
+            Verdict::Passed if !bounds.promotes && !tried.told => {
+                tried.told = true;
+                let version = &edition.version;
                 tracing::info!(
                     "rule {post}: {version} may be promoted: fieldgate rule promote {post}"
                 );
             }
-            Verdict::Passed => {}
-            Verdict::Failed(why) => {
-                if self.order(post, Order::RollBack).await.is_ok() {
-                    let (live, other) = (compared.live, compared.trial);
-                    let seen = format!(
-                        "it emitted {} readings of {}, the running one {} of {}",
-                        other.emitted, other.taken, live.emitted, live.taken
-                    );
-                    let why = (why.code.as_str(), why.message.as_str());
-                    self.events.raise(say::sent_away(post, &version, why, &seen));
-                }
+            Verdict::Failed(why) if may_order => {
+                self.send_away(post, edition, &why, &compared).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn promote(&mut self, post: &str, edition: &Edition) {
+        let (named, version) = (post.to_owned(), &edition.version);
+        let done = self
+            .orders
+            .end(move |door, site| door.promote(&named, "its trial went well", site).map(drop));
+        match done.await {
+            Ok(()) => tracing::info!("rule {post}: {version} takes over, its trial went well"),
+            Err(refusal) => {
+                let why = Failure {
+                    code: "trial.start".to_owned(),
+                    message: format!("it could not take the place: {}", refusal.notice.what),
+                };
+                let compared = self.tried.get(post).map(|tried| tried.compared.clone());
+                self.send_away(post, edition, &why, &compared.unwrap_or_default()).await;
             }
         }
     }
 
-    /// Returns why a version that was promoted is to give its place back, if it is.
-    fn falls(&self, post: &str, known: &Post) -> Option<Failure> {
-        known.good.as_ref()?;
-        let watched = self.watched.get(post)?;
-        if let Some(failure) = self.orders.failure(post) {
-            return Some(failure);
-        }
-        let Stage::Probation { was_linked } = watched.stage else { return None };
-        let silent = was_linked && !self.link.is_alive();
-        silent.then(|| Failure {
-            code: "trial.uplink".to_owned(),
-            message: format!(
-                "no batch was acknowledged for {} s",
-                limits::TRIAL_UPLINK_SILENCE.as_secs()
-            ),
-        })
-    }
-
-    async fn send_back(&mut self, post: &str, known: &Post, why: &Failure) {
-        let Some(watched) = self.watched.remove(post) else { return };
-        let good = known.good.as_ref().map(|good| good.version.to_string()).unwrap_or_default();
-        if self.order(post, Order::RollBack).await.is_ok() {
-            let version = watched.edition.version.to_string();
+    async fn send_away(&mut self, post: &str, edition: &Edition, why: &Failure, seen: &Compared) {
+        let (named, words) = (post.to_owned(), why.message.clone());
+        let done =
+            self.orders.end(move |door, site| door.roll_back(&named, &words, site).map(drop)).await;
+        if self.is_done(post, &done) {
+            let (live, other) = (seen.live, seen.trial);
+            let seen = format!(
+                "it emitted {} readings of {}, the running one {} of {}",
+                other.emitted, other.taken, live.emitted, live.taken
+            );
             let why = (why.code.as_str(), why.message.as_str());
-            self.events.raise(say::came_back(post, &version, &good, why));
+            self.events.raise(say::sent_away(post, &edition.version.to_string(), why, &seen));
         }
     }
 
-    async fn order(&self, post: &str, order: Order) -> Result<Done, Refusal> {
-        self.orders.order(post.to_owned(), order).await
+    /// Looks after the version on probation at a post, if there is one. Returns whether the post is
+    /// still as it was.
+    async fn prove(&mut self, post: &str, known: &Post) -> bool {
+        let on_probation = known.on_probation && known.enabled && known.good.is_some();
+        let Some(edition) = known.live.as_ref().filter(|_| on_probation) else {
+            self.proving.remove(post);
+            return true;
+        };
+        let Some((mut seen, bounds)) = self.orders.standing(post) else { return true };
+        if self.proving.get(post).is_none_or(|proving| proving.edition != *edition) {
+            let tried = self.tried.get(post).filter(|tried| tried.edition == *edition);
+            let usual = tried.map(|tried| tried.compared.live);
+            let probation = Probation::new(usual, seen.tally, self.link.is_alive(bounds.silence));
+            let (edition, since) = (edition.clone(), Instant::now());
+            self.proving.insert(post.to_owned(), Proving { edition, since, probation });
+        }
+        let Some(proving) = self.proving.get(post).filter(|_| !self.later.contains_key(post))
+        else {
+            return true;
+        };
+        seen.silent = self.link.silent_since(proving.since);
+        match proving.probation.judge(&seen, &bounds, proving.since.elapsed()) {
+            Verdict::Open => true,
+            Verdict::Passed => {
+                let named = post.to_owned();
+                let done = self.orders.end(move |door, _| door.prove(&named)).await;
+                if self.is_done(post, &done) {
+                    tracing::info!("rule {post}: {} has proven itself", edition.version);
+                }
+                true
+            }
+            Verdict::Failed(why) => {
+                self.send_back(post, known, edition, &why, bounds.probation).await;
+                false
+            }
+        }
+    }
+
+    async fn send_back(
+        &mut self,
+        post: &str,
+        known: &Post,
+        edition: &Edition,
+        why: &Failure,
+        probation: Duration,
+    ) {
+        let good = known.good.as_ref().map(|good| good.version.to_string()).unwrap_or_default();
+        let (named, words) = (post.to_owned(), why.message.clone());
+        let done =
+            self.orders.end(move |door, site| door.fall_back(&named, &words, site).map(drop)).await;
+        if self.is_done(post, &done) {
+            let version = edition.version.to_string();
+            let why = (why.code.as_str(), why.message.as_str());
+            self.events.raise(say::came_back(post, (&version, &good), probation, why));
+        }
+    }
+
+    /// Whether an order was followed; one that was not is given again later, for a disk that refuses
+    /// says so each time.
+    fn is_done(&mut self, post: &str, done: &Result<(), Refusal>) -> bool {
+        if done.is_err() {
+            self.later.insert(post.to_owned(), Instant::now() + limits::TRIAL_RETRY_DELAY);
+        }
+        done.is_ok()
     }
 
     /// What a version on trial kept is of no use when the trial is over.
@@ -196,7 +245,12 @@ impl Link {
         }
     }
 
-    fn is_alive(&self) -> bool {
-        self.proof.elapsed() < limits::TRIAL_UPLINK_SILENCE
+    fn is_alive(&self, silence: Duration) -> bool {
+        self.proof.elapsed() < silence
+    }
+
+    /// For how long nothing has got through, counted from `since` at the earliest.
+    fn silent_since(&self, since: Instant) -> Duration {
+        self.proof.max(since).elapsed()
     }
 }

@@ -40,5 +40,13 @@ pub const TRIAL_PROBATION: Duration = Duration::from_secs(3600);
 /// before the promotion.
 pub const TRIAL_UPLINK_SILENCE: Duration = Duration::from_secs(300);
 
+/// How long after the ledger could not be written the end of a trial is tried again: a disk that
+/// refuses says so each time.
+pub const TRIAL_RETRY_DELAY: Duration = Duration::from_secs(60);
+
+/// Bytes of the words that say why a trial ended, as the ledger and `have` show them: a sentence and
+/// the rule's own message.
+pub const RULE_ENDED_BYTES_MAX: usize = 400;
+
 /// How often trials are looked at.
 pub const TRIAL_LOOK: Duration = Duration::from_secs(1);

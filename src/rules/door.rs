@@ -9,11 +9,14 @@
 //!
 //! What the door does not know is how a rule runs: that is its [`Site`].
 
+mod orders;
 mod site;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
 
 use super::folder::{Edition, Folder, Ledger, Post, digest};
 use super::signature::{Claim, Here, Keys, Kind, Signed};
@@ -39,8 +42,8 @@ pub struct Door {
     clock: Arc<dyn Clock>,
     /// Held while a file comes in, which may take a compiler's time.
     folder: Mutex<Folder>,
-    /// As the ledger was after the last change, for those who only look.
-    shown: Mutex<Ledger>,
+    /// As the ledger was after the last change, for those who only look, and those who tell of it.
+    shown: watch::Sender<Ledger>,
 }
 
 type Refused = Box<Notice>;
@@ -49,14 +52,20 @@ impl Door {
     /// Sets the door up over its folder.
     #[must_use]
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, folder: Folder) -> Self {
-        let shown = Mutex::new(folder.ledger().clone());
+        let shown = watch::Sender::new(folder.ledger().clone());
         Self { settings, clock, folder: Mutex::new(folder), shown }
     }
 
     /// Returns what the ledger says, without waiting for anything.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown.borrow().clone()
+    }
+
+    /// Returns what wakes whenever the ledger changes, whoever changed it.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Ledger> {
+        self.shown.subscribe()
     }
 
     /// Whether signatures are asked for.
@@ -129,7 +138,7 @@ impl Door {
             let mut next = known.clone();
             if !is_live {
                 next.live = Some(edition.clone());
-                (next.good, next.trial) = (None, None);
+                (next.good, next.trial, next.on_probation) = (None, None, false);
             }
             let signed = self.still_trusted(&folder, edition, &subject);
             let change = |ledger: &mut Ledger| drop(ledger.posts.insert(post.to_owned(), next));
@@ -164,69 +173,15 @@ impl Door {
         self.settings.keys.verify(subject, &held.file, held.signature.as_deref()).map(drop)
     }
 
-    /// Switches a rule on or off.
-    ///
-    /// # Errors
-    /// When there is no such rule, or it cannot run.
-    pub fn enable(&self, post: &str, enabled: bool, site: &dyn Site) -> Result<(), Refused> {
-        self.change_post(post, site, |known| {
-            known.enabled = enabled;
-            Ok(())
-        })
-    }
-
-    /// Makes the version on trial the live one.
-    ///
-    /// # Errors
-    /// When none is on trial, or it cannot run.
-    pub fn promote(&self, post: &str, site: &dyn Site) -> Result<Edition, Refused> {
-        self.change_post(post, site, |known| {
-            let trial = known.trial.take().ok_or("has no version on trial")?;
-            known.good = known.live.replace(trial.clone());
-            Ok(trial)
-        })
-    }
-
-    /// Ends a trial; without one, goes back to the last good version.
-    ///
-    /// # Errors
-    /// When there is neither, or the last good one cannot run.
-    pub fn roll_back(&self, post: &str, site: &dyn Site) -> Result<Edition, Refused> {
-        self.change_post(post, site, |known| {
-            if known.trial.take().is_none() {
-                known.live = Some(known.good.take().ok_or("has no earlier version to go back to")?);
-            }
-            known.live.clone().ok_or("runs no version")
-        })
-    }
-
-    fn change_post<T>(
-        &self,
-        post: &str,
-        site: &dyn Site,
-        change: impl FnOnce(&mut Post) -> Result<T, &'static str>,
-    ) -> Result<T, Refused> {
-        let mut folder = self.folder();
-        let subject = format!("rule {post}");
-        if !site.posts().iter().any(|known| known == post) {
-            return Err(Box::new(say::nothing_there(&subject, "is not configured")));
-        }
-        let mut next = folder.ledger().posts.get(post).cloned().unwrap_or_default();
-        let said = change(&mut next).map_err(|why| Box::new(say::nothing_there(&subject, why)))?;
-        let change = |ledger: &mut Ledger| drop(ledger.posts.insert(post.to_owned(), next));
-        self.settle(&mut folder, change, |folder| arrange(folder, post, site))
-            .map_err(|why| why.named(&subject))?;
-        Ok(said)
-    }
-
-    /// Notes the serial number of a desired state.
+    /// Notes the serial number of a desired state; returns whether it is new.
     ///
     /// # Errors
     /// When it is not above the last one of that key, or the disk refuses.
-    pub fn note_want(&self, subject: &str, signed: &Signed) -> Result<(), Refused> {
+    pub fn note_want(&self, subject: &str, signed: &Signed) -> Result<bool, Refused> {
         let mut folder = self.folder();
         let serial = signed.claim.serial();
-        let had = folder.ledger().wants.get(&signed.key).copied().unwrap_or(0);
+        let known = folder.ledger().wants.get(&signed.key).copied();
+        let had = known.unwrap_or(0);
         if serial < had && !signed.claim.allow_downgrade {
             return Err(Box::new(say::older_want(subject, serial, had)));
         }
@@ -234,7 +189,7 @@ impl Door {
             ledger.wants.insert(signed.key.clone(), serial);
         })?;
         self.show(&folder);
-        Ok(())
+        Ok(known != Some(serial))
     }
 
     /// Looks whether a desired state is a trusted key's, for this gateway, now.
@@ -320,8 +275,11 @@ impl Door {
     }
 
     fn show(&self, folder: &Folder) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        folder.ledger().clone_into(&mut shown);
+        self.shown.send_if_modified(|shown| {
+            let changes = shown != folder.ledger();
+            folder.ledger().clone_into(shown);
+            changes
+        });
     }
 
     fn folder(&self) -> MutexGuard<'_, Folder> {
@@ -432,7 +390,7 @@ fn succeed(before: &Post, edition: &Edition, pushed: &Pushed<'_>, trials: bool) 
         after.trial = None;
     } else if begins_live {
         after.good = after.live.replace(edition.clone()).or(after.good);
-        after.trial = None;
+        (after.trial, after.on_probation) = (None, false);
     } else {
         after.trial = Some(edition.clone());
     }

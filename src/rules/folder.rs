@@ -29,7 +29,7 @@ use std::time::SystemTime;
 use crate::events::{Notice, push as say};
 use crate::limits;
 
-pub use ledger::{Edition, Ledger, Post, is_digest};
+pub use ledger::{Edition, End, Ended, Ledger, Post, is_digest};
 
 const LEDGER: &str = "ledger.json";
 const PENDING: &str = ".new-";

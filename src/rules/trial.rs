@@ -11,6 +11,7 @@
 //! it, the version that runs did not fail. Volume and cost are judged against the running version once
 //! there is enough to judge, and above floors below which nobody minds.
 
+mod probation;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use std::time::Duration;
 use super::Failure;
 use crate::limits;
 use crate::reading::{Sample, Stream, Value};
+
+pub use probation::{Probation, Seen};
 
 /// What ends a trial, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +42,10 @@ pub struct Bounds {
     pub tolerance: f64,
     /// Whether a trial that went well ends by itself. Otherwise somebody promotes it.
     pub promotes: bool,
+    /// How long a promoted version is watched before it has proven itself.
+    pub probation: Duration,
+    /// How long no batch may be acknowledged in that time.
+    pub silence: Duration,
 }
 
 impl Default for Bounds {
@@ -51,6 +58,8 @@ impl Default for Bounds {
             difference: None,
             tolerance: 0.0,
             promotes: true,
+            probation: limits::TRIAL_PROBATION,
+            silence: limits::TRIAL_UPLINK_SILENCE,
         }
     }
 }
@@ -88,6 +97,27 @@ pub struct Tally {
     pub fuel: u64,
     /// Time taken.
     pub took: Duration,
+}
+
+impl Tally {
+    /// Returns in which way a reading costs more than the bounds allow, where `usual` is what it cost.
+    #[expect(clippy::cast_precision_loss, reason = "ratios of counts")]
+    fn costs_more(self, usual: Self, bounds: &Bounds) -> Option<(&'static str, String)> {
+        let each = |of: f64, tally: Self| of / tally.taken.max(1) as f64;
+        let (fuel, was) = (each(self.fuel as f64, self), each(usual.fuel as f64, usual));
+        if fuel > (was * bounds.cost).max(limits::TRIAL_FUEL_FREE as f64) {
+            let text = format!("it takes {fuel:.0} fuel a reading where {was:.0} is usual");
+            return Some(("fuel", text));
+        }
+        let nanos = |tally: Self| each(tally.took.as_nanos() as f64, tally);
+        let (time, was) = (nanos(self), nanos(usual));
+        if time > (was * bounds.cost).max(limits::TRIAL_TIME_FREE.as_nanos() as f64) {
+            let (time, was) = (time / 1000.0, was / 1000.0);
+            let text = format!("it takes {time:.1} us a reading where {was:.1} us is usual");
+            return Some(("time", text));
+        }
+        None
+    }
 }
 
 /// The difference between the two, as far as it is known.
@@ -285,20 +315,7 @@ impl Compared {
                 format!("it emits {} readings where {} are usual", trial.emitted, live.emitted);
             return Some(("volume", text));
         }
-        let each = |of: u64, tally: Tally| of as f64 / tally.taken.max(1) as f64;
-        let (fuel, usual) = (each(trial.fuel, trial), each(live.fuel, live));
-        if fuel > (usual * bounds.cost).max(limits::TRIAL_FUEL_FREE as f64) {
-            let text = format!("it takes {fuel:.0} fuel a reading where {usual:.0} is usual");
-            return Some(("fuel", text));
-        }
-        let nanos = |tally: Tally| tally.took.as_nanos() as f64 / tally.taken.max(1) as f64;
-        let (time, usual) = (nanos(trial), nanos(live));
-        if time > (usual * bounds.cost).max(limits::TRIAL_TIME_FREE.as_nanos() as f64) {
-            let (time, usual) = (time / 1000.0, usual / 1000.0);
-            let text = format!("it takes {time:.1} us a reading where {usual:.1} us is usual");
-            return Some(("time", text));
-        }
-        None
+        trial.costs_more(live, bounds)
     }
 
     /// Returns which share of the readings, from 0 to 1, is not the same on both sides. What still

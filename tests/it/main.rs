@@ -33,6 +33,7 @@ mod reload;
 mod river;
 mod rules_author;
 mod rules_push;
+mod rules_trials;
 mod serial;
 mod shipped;
 mod simulate;

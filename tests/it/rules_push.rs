@@ -151,6 +151,35 @@ impl Board {
         self.smooth()["live"]["version"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Writes down what the gateway says it has, from now on.
+    fn listen(&self) -> Peer {
+        let out = std::fs::File::create(self.at("have")).unwrap();
+        let heard = Peer::start(
+            Command::new("mosquitto_sub")
+                .args(["-p", &self.broker.port.to_string(), "-q", "1", "-t", "fg/1/gw-1/have"])
+                .stdout(out),
+        );
+        // What is retained comes first: it listens.
+        self.until("something is had", |board| board.last_have().is_some());
+        heard
+    }
+
+    fn last_have(&self) -> Option<Value> {
+        let all = std::fs::read_to_string(self.at("have")).unwrap();
+        serde_json::from_str(all.lines().next_back()?).ok()
+    }
+
+    /// Waits until the last that `have` says is this: what is live, and how the last trial ended.
+    fn hears(&self, _listening: &Peer, live: &str, ended: &str) {
+        self.until(&format!("have says {live}, {ended}"), |board| {
+            let smooth = &board.last_have().unwrap_or_default()["rules"]["smooth"];
+            let of = |key: &str| smooth[key]["version"].as_str().unwrap_or_default();
+            let word = |key: &str| smooth["ended"][key].as_str().unwrap_or_default();
+            let told = format!("{} {}: {}", of("ended"), word("end"), word("why"));
+            of("live") == live && smooth["trial"].is_null() && told.starts_with(ended)
+        });
+    }
+
     /// Over the broker; a version on trial is promoted.
     fn push_over_mqtt(&self, file: &str, key: &str) -> Output {
         let url = format!("mqtt://127.0.0.1:{}", self.broker.port);
@@ -272,6 +301,7 @@ fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
     for number in ["1.1.0", "1.2.0"] {
         board.done(&["rule", "sign", &format!("v{number}.wasm"), "--key", "ops.key"]);
     }
+    let have = board.listen();
     let number = std::cell::Cell::new(0);
     let send = |board: &Board| {
         for _ in 0..30 {
@@ -290,6 +320,7 @@ fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
     let told = board.run(&["status", "--json"]);
     let told = text(&told.stdout) + &std::fs::read_to_string(board.at("log")).unwrap();
     assert!(told.contains("FG-W80") && told.contains("1.1.0"), "{told}");
+    board.hears(&have, "1.0.0", "1.1.0 sent away: it emits");
 
     board.done(&["rule", "push", "v1.2.0.wasm"]);
     assert_eq!(board.smooth()["trial"]["version"], "1.2.0");
@@ -299,4 +330,7 @@ fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
     });
     let smooth = board.smooth();
     assert!(smooth["trial"].is_null() && smooth["good"]["version"] == "1.0.0", "{smooth}");
+    board.hears(&have, "1.2.0", "1.2.0 promoted: its trial went well");
+    board.done(&["rule", "rollback", "smooth"]);
+    board.hears(&have, "1.0.0", "1.2.0 rolled back: ");
 }

@@ -54,6 +54,18 @@ pub const RULE_TRIAL: Keys = &[
         "by-itself",
         "who ends a trial that went well",
     ),
+    or(
+        "probation",
+        Kind::Duration(Duration::from_secs(1), limits::TRIAL_TIME_MAX),
+        "1h",
+        "how long a version that took the place is watched before it has proven itself",
+    ),
+    or(
+        "silence",
+        Kind::Duration(Duration::from_secs(1), limits::TRIAL_TIME_MAX),
+        "5m",
+        "how long no batch may be acknowledged in that time, if batches were before",
+    ),
 ];
 
 /// `limit` of a rule.

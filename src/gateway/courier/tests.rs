@@ -27,6 +27,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(Words::default())
+    }
+
+    fn with(site: Words) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pair = KeyPair::generate_unencrypted_keypair().unwrap();
         let keys = Keys::new(vec![Key::parse(&pair.pk.to_base64()).unwrap()]);
@@ -35,7 +39,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(Manual::new(UnixMillis(1_795_341_600_000)));
         let (kept, _) = Folder::open(&folder.path().join("rules")).unwrap();
         let door = Arc::new(Door::new(settings, clock, kept));
-        let site = Arc::new(Words::default());
+        let site = Arc::new(site);
         let (carrier, broker) = errands("fg/1/gw-1/want".to_owned());
         let (link, watched) = watch::channel(LinkState::default());
         let courier = Courier {
@@ -314,6 +318,73 @@ async fn a_file_that_is_not_to_be_trusted_is_refused_and_told_though_the_state_i
             let (_, have) = world.heard().await;
             let told = have["rules"]["nowhere"]["error"]["message"].as_str().unwrap_or_default();
             assert!(told.contains("FG-W66"), "{have}");
+        })
+        .await;
+}
+
+/// Lets something be done at the door, as by whoever looks after trials.
+fn order(world: &World, order: impl FnOnce(&Door, &dyn Site) -> Result<Edition, Box<Notice>>) {
+    order(&world.door, &*world.site).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn have_tells_at_once_how_a_trial_ended_and_each_thing_once() {
+    World::with(Words::with_trials())
+        .beside(async |world| {
+            world.connect();
+            world.heard().await;
+            for (serial, file) in [(7, "agg 1.0.0"), (8, "agg 1.1.0")] {
+                world.deliver("want", &world.want(serial, file.as_bytes())).await;
+                world.heard().await;
+                world.chunks(file.as_bytes(), [0]).await;
+                world.heard().await;
+            }
+            let told = |have: &Value| {
+                let smooth = &have["rules"]["smooth"];
+                let of = |key: &str| smooth[key]["version"].as_str().unwrap_or("-").to_owned();
+                let ended = &smooth["ended"];
+                let how = format!("{} {} {}", of("ended"), ended["end"], ended["why"]);
+                (of("live"), of("trial"), of("good"), how.replace('"', ""))
+            };
+            let line = |live: &str, trial: &str, good: &str, how: &str| {
+                (live.to_owned(), trial.to_owned(), good.to_owned(), how.to_owned())
+            };
+            order(world, |door, site| door.roll_back("smooth", "it trapped", site));
+            let (topics, have) = world.heard().await;
+            let away = line("1.0.0", "-", "-", "1.1.0 sent away it trapped");
+            assert_eq!((topics, told(&have)), (Vec::new(), away.clone()));
+
+            // A broker that retains the desired state sends it with every connection.
+            world.connect();
+            assert_eq!(told(&world.heard().await.1), away);
+            world.deliver("want", &world.want(8, b"agg 1.1.0")).await;
+            assert_eq!(told(&world.heard().await.1), away, "it is not tried again for that");
+            // Who wants it again says so with another number.
+            world.deliver("want", &world.want(9, b"agg 1.1.0")).await;
+            let (_, have) = world.heard().await;
+            assert_eq!(told(&have), line("1.0.0", "1.1.0", "-", "1.1.0 sent away it trapped"));
+
+            order(world, |door, site| door.promote("smooth", "it did well", site));
+            let (_, have) = world.heard().await;
+            assert_eq!(told(&have), line("1.1.0", "-", "1.0.0", "1.1.0 promoted it did well"));
+            order(world, |door, site| door.fall_back("smooth", "it floods", site));
+            let (_, have) = world.heard().await;
+            assert_eq!(told(&have), line("1.0.0", "-", "-", "1.1.0 rolled back it floods"));
+            world.deliver("want", &world.want(9, b"agg 1.1.0")).await;
+            let (_, have) = world.heard().await;
+            assert_eq!(told(&have), line("1.0.0", "-", "-", "1.1.0 rolled back it floods"));
+
+            // Nobody hears what happens while there is no connection; all of it stands in the next.
+            world.link.send_modify(|link| link.connected = false);
+            tokio::task::yield_now().await;
+            world.door.enable("smooth", false, &*world.site).unwrap();
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            assert!(world.carrier.errands.try_recv().is_err());
+            world.connect();
+            let (_, have) = world.heard().await;
+            assert_eq!(have["rules"]["smooth"]["enabled"], false);
         })
         .await;
 }

@@ -8,6 +8,7 @@ use semver::Version;
 use super::*;
 use crate::clock::Manual;
 use crate::reading::UnixMillis;
+use crate::rules::folder::End;
 use crate::rules::signature::Key;
 
 /// 2026-11-22T10:00:00Z.
@@ -24,9 +25,15 @@ type Case<'a> = (&'a str, &'a str, Option<String>, Option<&'a str>, &'a str, &'a
 pub(crate) struct Words {
     running: Mutex<Vec<Told>>,
     has_trials: bool,
+    /// Nothing starts any more.
+    traps: std::sync::atomic::AtomicBool,
 }
 
 impl Words {
+    pub(crate) fn with_trials() -> Self {
+        Self { has_trials: true, ..Self::default() }
+    }
+
     pub(crate) fn runs(&self, post: &str) -> (Option<String>, Option<String>) {
         let running = self.running.lock().unwrap();
         let last = running.iter().rev().find(|(name, ..)| name == post);
@@ -56,7 +63,8 @@ impl Site for Words {
     fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {
         let text = |file: &[u8]| String::from_utf8(file.to_vec()).unwrap();
         let all = [running.live, running.trial];
-        if all.iter().flatten().any(|(_, file)| file.ends_with(b"traps")) {
+        let traps = self.traps.load(std::sync::atomic::Ordering::Relaxed);
+        if traps || all.iter().flatten().any(|(_, file)| file.ends_with(b"traps")) {
             return Err("it trapped when it was opened".to_owned());
         }
         let [live, trial] = all.map(|one| one.map(|(_, file)| text(file)));
@@ -180,9 +188,9 @@ fn a_signed_rule_runs_is_followed_and_comes_back() {
     assert_eq!((taken.unwrap().edition.version, trouble.len()), (Version::new(1, 1, 0), 0));
     assert_eq!(world.runs(), (some("agg 1.1.0"), None));
 
-    world.door.roll_back("smooth", &world.site).unwrap();
+    world.door.roll_back("smooth", "", &world.site).unwrap();
     assert_eq!(world.runs(), (some("agg 1.0.0"), None));
-    let told = world.door.roll_back("smooth", &world.site).unwrap_err().to_string();
+    let told = world.door.roll_back("smooth", "", &world.site).unwrap_err().to_string();
     assert!(told.contains("FG-W72") && told.contains("no earlier version"), "{told}");
     let told = world.push("agg 1.0.5", None).unwrap_err();
     assert!(told.contains("FG-W65") && told.contains("1.1.0 was taken in before"), "{told}");
@@ -245,16 +253,16 @@ fn a_version_beside_a_live_one_is_on_trial_until_it_is_promoted_or_sent_back() {
     assert_eq!(world.begin(None).0.unwrap().edition.version, Version::new(1, 0, 0));
     assert_eq!(world.runs(), (some("agg 1.0.0"), some("agg 1.1.0")), "the trial goes on");
 
-    world.door.promote("smooth", &world.site).unwrap();
+    world.door.promote("smooth", "", &world.site).unwrap();
     assert_eq!(world.runs(), (some("agg 1.1.0"), None));
     world.push("agg 1.2.0", None).unwrap();
-    world.door.roll_back("smooth", &world.site).unwrap();
+    world.door.roll_back("smooth", "", &world.site).unwrap();
     assert_eq!(world.runs(), (some("agg 1.1.0"), None), "first a trial is ended");
-    world.door.roll_back("smooth", &world.site).unwrap();
+    world.door.roll_back("smooth", "", &world.site).unwrap();
     assert_eq!(world.runs(), (some("agg 1.0.0"), None), "then the last good one comes back");
-    let told = world.door.promote("smooth", &world.site).unwrap_err().to_string();
+    let told = world.door.promote("smooth", "", &world.site).unwrap_err().to_string();
     assert!(told.contains("FG-W72") && told.contains("on trial"), "{told}");
-    let told = world.door.promote("nowhere", &world.site).unwrap_err().to_string();
+    let told = world.door.promote("nowhere", "", &world.site).unwrap_err().to_string();
     assert!(told.contains("FG-W72") && told.contains("not configured"), "{told}");
 }
 
@@ -332,8 +340,8 @@ fn a_desired_state_is_for_this_gateway_and_never_older() {
             .map_err(|notice| notice.to_string())?;
         world.door.note_want("desired state", &signed).map_err(|notice| notice.to_string())
     };
-    assert_eq!(judge("fieldgate want gw-1 7"), Ok(()));
-    assert_eq!(judge("fieldgate want * 7"), Ok(()), "the same once more is no fault");
+    assert_eq!(judge("fieldgate want gw-1 7"), Ok(true));
+    assert_eq!(judge("fieldgate want * 7"), Ok(false), "the same once more is no fault");
     for (comment, code, words) in [
         ("fieldgate want gw-2 8", "W63", "gateway gw-2"),
         ("fieldgate rule gw-1 8.0.0", "W63", "rule gw-1"),
@@ -344,5 +352,117 @@ fn a_desired_state_is_for_this_gateway_and_never_older() {
         let told = judge(comment).unwrap_err();
         assert!(told.starts_with(&format!("FG-{code}")) && told.contains(words), "{told}");
     }
-    assert_eq!(judge("fieldgate want gw-1 3 allow-downgrade"), Ok(()));
+    assert_eq!(judge("fieldgate want gw-1 3 allow-downgrade"), Ok(true));
+}
+
+/// The editions of a post by their versions: live, trial, good.
+fn versions(post: &Post) -> [Option<String>; 3] {
+    [&post.live, &post.trial, &post.good]
+        .map(|edition| edition.as_ref().map(|edition| edition.version.to_string()))
+}
+
+#[test]
+fn a_promoted_version_is_on_probation_over_starts_until_it_has_proven_itself_or_fallen() {
+    let mut world = World::new(true);
+    world.push("agg 1.0.0", Some("smooth")).unwrap();
+    assert!(!world.door.ledger().posts["smooth"].on_probation, "nothing it could go back to");
+    world.push("agg 1.1.0", None).unwrap();
+    world.door.promote("smooth", "it did well", &world.site).unwrap();
+    world.restart(&[]);
+    world.begin(None);
+    let known = world.door.ledger().posts["smooth"].clone();
+    assert!(known.on_probation, "a power cut must not end it");
+    let ended = known.ended.unwrap();
+    assert_eq!((ended.end, ended.why.as_str()), (End::Promoted, "it did well"));
+
+    // One that is promoted over a version without proof goes back to the one that has some.
+    world.push("agg 1.2.0", None).unwrap();
+    world.door.promote("smooth", "", &world.site).unwrap();
+    world.push("agg 1.3.0", None).unwrap();
+    world.door.fall_back("smooth", "it trapped", &world.site).unwrap();
+    let known = world.door.ledger().posts["smooth"].clone();
+    assert_eq!(versions(&known), [some("1.0.0"), None, None], "the one on trial goes, too");
+    let ended = known.ended.unwrap();
+    assert_eq!((ended.end, ended.why.as_str()), (End::RolledBack, "it trapped"));
+    assert_eq!(ended.edition.version, Version::new(1, 2, 0));
+    assert!(!known.on_probation);
+    assert_eq!(world.runs(), (some("agg 1.0.0"), None));
+    let told = world.door.fall_back("smooth", "", &world.site).unwrap_err().to_string();
+    assert!(told.contains("FG-W72"), "{told}");
+
+    world.push("agg 2.0.0", None).unwrap();
+    world.door.promote("smooth", "", &world.site).unwrap();
+    world.door.prove("smooth").unwrap();
+    world.push("agg 2.1.0", None).unwrap();
+    world.door.promote("smooth", "", &world.site).unwrap();
+    let known = world.door.ledger().posts["smooth"].clone();
+    assert_eq!(versions(&known), [some("2.1.0"), None, some("2.0.0")]);
+}
+
+#[test]
+fn a_version_that_cannot_take_the_place_leaves_the_running_one_there() {
+    let world = World::new(true);
+    world.push("agg 1.0.0", Some("smooth")).unwrap();
+    world.push("agg 1.1.0", None).unwrap();
+    let before = world.door.ledger();
+    world.site.traps.store(true, std::sync::atomic::Ordering::Relaxed);
+    let told = world.door.promote("smooth", "", &world.site).unwrap_err().to_string();
+    assert!(told.contains("FG-W67") && told.contains("trapped"), "{told}");
+    assert_eq!(world.door.ledger(), before);
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_a_trials_end_leaves_what_was_or_what_shall_be_and_both_run() {
+    type Order = fn(&World) -> Result<(), Refused>;
+    let orders: [(&str, Order); 5] = [
+        ("push", |world| {
+            let signature = world.signature("agg 3.0.0", "fieldgate rule agg 3.0.0");
+            let pushed = Pushed {
+                subject: "it",
+                file: b"agg 3.0.0",
+                signature: Some(&signature),
+                to: Some("smooth"),
+                is_configured: false,
+            };
+            world.door.take_in(pushed, &world.site).map(drop)
+        }),
+        ("promote", |world| world.door.promote("smooth", "", &world.site).map(drop)),
+        ("send away", |world| world.door.roll_back("smooth", "", &world.site).map(drop)),
+        ("fall back", |world| world.door.fall_back("smooth", "", &world.site).map(drop)),
+        ("prove", |world| world.door.prove("smooth")),
+    ];
+    for (what, order) in orders {
+        let mut cuts = 0;
+        for steps in 0.. {
+            let mut world = World::new(true);
+            world.push("agg 1.0.0", Some("smooth")).unwrap();
+            world.push("agg 1.1.0", None).unwrap();
+            world.door.promote("smooth", "", &world.site).unwrap();
+            world.push("agg 1.2.0", None).unwrap();
+            let before = world.door.ledger().posts["smooth"].clone();
+
+            world.door.folder().cut_after(Some(steps));
+            let done = order(&world);
+            let told = world.door.ledger().posts["smooth"].clone();
+            world.restart(&[]);
+            let (taken, trouble) = world.begin(None);
+            assert!(trouble.is_empty(), "{what} after {steps} steps: {trouble:?}");
+            let after = world.door.ledger().posts["smooth"].clone();
+            assert_eq!(taken.map(|taken| taken.edition), after.live, "{what} after {steps} steps");
+            let [live, trial, _] = versions(&after);
+            let named = |version: Option<String>| version.map(|version| format!("agg {version}"));
+            assert_eq!(world.runs(), (named(live), named(trial)), "{what} after {steps} steps");
+            if done.is_ok() {
+                assert_eq!(after, told, "{what} was done");
+                assert_ne!(after, before, "{what} does something");
+                break;
+            }
+            assert_eq!(told, before, "{what} was not done, and is told");
+            cuts += 1;
+            // It can be done once more, whichever of the two it is.
+            let again = order(&world).map_err(|notice| notice.code.id);
+            assert!(after != before || again == Ok(()), "{what} after {steps} steps: {again:?}");
+        }
+        assert!(cuts >= 4, "{what}: only {cuts} steps were cut");
+    }
 }

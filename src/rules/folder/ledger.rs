@@ -35,11 +35,88 @@ pub struct Post {
     pub enabled: bool,
     /// Digest of the configured file when that was last looked at: it counts again when it changes.
     pub file: Option<String>,
+    /// Whether the live version was promoted lately and has not proven itself: `good` comes back when
+    /// it fails. A power cut does not end that.
+    pub on_probation: bool,
+    /// How the last trial, or the last version's first hour, ended.
+    pub ended: Option<Ended>,
 }
 
 impl Default for Post {
     fn default() -> Self {
-        Self { live: None, trial: None, good: None, enabled: true, file: None }
+        Self {
+            live: None,
+            trial: None,
+            good: None,
+            enabled: true,
+            file: None,
+            on_probation: false,
+            ended: None,
+        }
+    }
+}
+
+/// What became of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one.
+    pub edition: Edition,
+    /// What.
+    pub end: End,
+    /// Why, in words; empty when a person wanted it so.
+    pub why: String,
+}
+
+/// How a version ends its trial, or its time in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It took the place of the one that ran.
+    Promoted,
+    /// Its trial ended without that.
+    SentAway,
+    /// It had the place, and the last good one has it again.
+    RolledBack,
+}
+
+impl End {
+    const ALL: [Self; 3] = [Self::Promoted, Self::SentAway, Self::RolledBack];
+
+    /// Returns the word for it in the ledger and in `have`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Promoted => "promoted",
+            Self::SentAway => "sent away",
+            Self::RolledBack => "rolled back",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.word() == word)
+    }
+}
+
+impl Ended {
+    /// Notes an end; of the words no more than [`limits::RULE_ENDED_BYTES_MAX`] are kept.
+    #[must_use]
+    pub fn new(edition: Edition, end: End, why: &str) -> Self {
+        let most = why.floor_char_boundary(limits::RULE_ENDED_BYTES_MAX);
+        Self { edition, end, why: why[..most].to_owned() }
+    }
+
+    /// Returns it as the ledger and `have` show it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let Edition { name, version, digest } = &self.edition;
+        json!({
+            "name": name, "version": version.to_string(), "digest": digest,
+            "end": self.end.word(), "why": self.why,
+        })
+    }
+
+    fn of_json(value: &Value) -> Option<Self> {
+        let end = End::of_word(value.get("end")?.as_str()?)?;
+        Some(Self::new(Edition::of_json(value)?, end, value.get("why")?.as_str()?))
     }
 }
 
@@ -96,6 +173,7 @@ impl Ledger {
             let value = json!({
                 "live": edition(&post.live), "trial": edition(&post.trial),
                 "good": edition(&post.good), "enabled": post.enabled, "file": post.file,
+                "probation": post.on_probation, "ended": post.ended.as_ref().map(Ended::to_json),
             });
             (name.clone(), value)
         });
@@ -126,6 +204,9 @@ impl Ledger {
                 good: edition("good")?,
                 enabled: post.get("enabled")?.as_bool()?,
                 file,
+                // Both came later than the rest.
+                on_probation: post.get("probation").and_then(Value::as_bool).unwrap_or(false),
+                ended: post.get("ended").and_then(Ended::of_json),
             };
             ledger.posts.insert(name.clone(), post);
         }

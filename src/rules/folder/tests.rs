@@ -24,6 +24,13 @@ impl Power {
     }
 }
 
+impl Folder {
+    /// Lets so many steps of the disk through and then fails each; `None`: all are.
+    pub(crate) fn cut_after(&self, steps: Option<u32>) {
+        self.power.0.set(steps);
+    }
+}
+
 fn file(number: u64) -> Vec<u8> {
     format!("rule {number} {}", "x".repeat(500)).into_bytes()
 }
@@ -108,10 +115,15 @@ fn what_was_kept_is_there_after_a_start_and_written_once() {
         .change(|ledger| {
             ledger.wants.insert("KEY".to_owned(), u64::MAX);
             ledger.posts.get_mut("smooth").unwrap().enabled = false;
-            ledger.posts.get_mut("smooth").unwrap().trial = Some(edition(1));
+            let smooth = ledger.posts.get_mut("smooth").unwrap();
+            smooth.trial = Some(edition(1));
+            smooth.on_probation = true;
+            smooth.ended = Some(Ended::new(edition(1), End::SentAway, &"\u{e4}".repeat(1000)));
         })
         .unwrap();
     let before = folder.ledger().clone();
+    let words = before.posts["smooth"].ended.as_ref().unwrap().why.len();
+    assert!((limits::RULE_ENDED_BYTES_MAX - 1..=limits::RULE_ENDED_BYTES_MAX).contains(&words));
     // With the same content nothing is written: the disk may even refuse.
     folder.power.0.set(Some(0));
     folder.keep(&edition(2), &file(2), Some("a signature")).unwrap();

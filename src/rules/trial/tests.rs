@@ -152,3 +152,85 @@ fn the_share_that_differs_is_judged_at_the_end_and_only_when_asked_for() {
     assert_eq!(code(&compared.judge(&strict, HOUR)), "trial.difference");
     assert_eq!(code(&compared.judge(&Bounds::default(), HOUR)), "passed");
 }
+
+fn tally(taken: u64, emitted: u64, fuel: u64, micros: u64) -> Tally {
+    Tally { taken, emitted, fuel, took: Duration::from_micros(micros) }
+}
+
+/// Judges a version on probation, whose place had done something before it came.
+fn judged(usual: Option<Tally>, done: Tally, silent: Duration, so_far: Duration) -> String {
+    let began = tally(70, 60, 50, 40);
+    let tally = Tally {
+        taken: began.taken + done.taken,
+        emitted: began.emitted + done.emitted,
+        fuel: began.fuel + done.fuel,
+        took: began.took + done.took,
+    };
+    let bounds = Bounds { volume: 2.0, cost: 2.0, ..Bounds::default() };
+    let seen = Seen { tally, silent, failure: None };
+    code(&Probation::new(usual, began, true).judge(&seen, &bounds, so_far)).to_owned()
+}
+
+#[test]
+fn a_promoted_version_that_fails_in_any_way_within_its_hour_goes_back_and_says_how() {
+    let probation = Probation::new(None, Tally::default(), true);
+    for code_ in ["trap.unreachable", "fuel", "memory", "deadline", "output.count", "open.trap"] {
+        let failure = Failure { code: code_.into(), message: "it did".into() };
+        let seen = Seen { failure: Some(failure.clone()), ..Seen::default() };
+        for so_far in [Duration::ZERO, HOUR / 2, HOUR] {
+            let verdict = probation.judge(&seen, &Bounds::default(), so_far);
+            assert_eq!(verdict, Verdict::Failed(failure.clone()));
+        }
+    }
+    let seen = Seen::default();
+    let judge = |so_far| code(&probation.judge(&seen, &Bounds::default(), so_far)).to_owned();
+    assert_eq!(judge(HOUR - Duration::from_millis(1)), "open");
+    assert_eq!(judge(HOUR), "passed");
+}
+
+#[test]
+fn a_promoted_version_floods_only_beyond_what_it_is_given_and_beyond_what_was_usual() {
+    let judge = |usual: (u64, u64), done: (u64, u64)| {
+        let usual = tally(usual.0, usual.1, 0, 0);
+        judged(Some(usual), tally(done.0, done.1, 0, 0), Duration::ZERO, Duration::ZERO)
+    };
+    // A dead band on a quiet night before, a busy morning after.
+    assert_eq!(judge((1000, 1), (1000, 1000)), "open");
+    assert_eq!(judge((1000, 1), (1000, 1064)), "open");
+    assert_eq!(judge((1000, 1), (1000, 1065)), "trial.volume");
+    // A busy day before, silence after.
+    assert_eq!(judge((1000, 900), (1000, 0)), "open");
+    // One that always made three of one.
+    assert_eq!(judge((1000, 3000), (1000, 6064)), "open");
+    assert_eq!(judge((1000, 3000), (1000, 6065)), "trial.volume");
+    assert_eq!(judge((1000, 1), (199, 4000)), "open", "too early to say");
+    assert_eq!(judge((199, 1), (1000, 4000)), "open", "nobody knows what was usual");
+}
+
+#[test]
+fn a_promoted_version_may_not_cost_far_more_than_the_one_before() {
+    let judge = |usual: (u64, u64), done: (u64, u64)| {
+        let usual = tally(1000, 0, usual.0 * 1000, usual.1 * 1000);
+        let done = tally(1000, 0, done.0 * 1000, done.1 * 1000);
+        judged(Some(usual), done, Duration::ZERO, Duration::ZERO)
+    };
+    assert_eq!(judge((10, 1), (limits::TRIAL_FUEL_FREE, 50)), "open", "cheap is never costly");
+    assert_eq!(judge((3000, 40), (6000, 80)), "open");
+    assert_eq!(judge((3000, 40), (6001, 80)), "trial.fuel");
+    assert_eq!(judge((3000, 40), (6000, 81)), "trial.time");
+    let unknown = judged(None, tally(1000, 9000, u64::MAX / 2, 0), Duration::ZERO, Duration::ZERO);
+    assert_eq!(unknown, "open");
+}
+
+#[test]
+fn an_uplink_that_was_there_before_the_promotion_and_falls_silent_takes_it_back() {
+    let bounds = Bounds::default();
+    let judge = |was_linked, silent: Duration| {
+        let probation = Probation::new(None, Tally::default(), was_linked);
+        let seen = Seen { silent, ..Seen::default() };
+        code(&probation.judge(&seen, &bounds, HOUR / 2)).to_owned()
+    };
+    assert_eq!(judge(true, limits::TRIAL_UPLINK_SILENCE - Duration::from_secs(1)), "open");
+    assert_eq!(judge(true, limits::TRIAL_UPLINK_SILENCE), "trial.uplink");
+    assert_eq!(judge(false, HOUR / 2), "open", "it was lost before");
+}
