@@ -23,12 +23,12 @@ const MISDEEDS: [(&str, &str, &str, &str); 6] = [
         "memory",
         "(loop $l (br_if $l (i32.ne (i32.const -1) (memory.grow (i32.const 1))))) (unreachable)",
     ),
-    // Fuel for seconds of that, and time for a hundredth.
+    // Fuel for a good part of a second of that, and time for a hundredth.
     (
         "latency",
         "limit = { fuel = 10_000_000, deadline = \"1ms\" }\n",
         "deadline",
-        "(loop $l (memory.fill (i32.const 4096) (i32.const 0) (i32.const 200000)) (br $l))",
+        "(loop $l (call $cancel (i32.const 512) (i32.const 1)) (br $l))",
     ),
     (
         "flood",
