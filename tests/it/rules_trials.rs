@@ -23,12 +23,12 @@ const MISDEEDS: [(&str, &str, &str, &str); 6] = [
         "memory",
         "(loop $l (br_if $l (i32.ne (i32.const -1) (memory.grow (i32.const 1))))) (unreachable)",
     ),
-    // Fuel for a good part of a second of that, and time for a hundredth.
+    // Roots, each of which waits for the one before: fuel for 50 ms of them, and time for a fraction.
     (
         "latency",
         "limit = { fuel = 10_000_000, deadline = \"1ms\" }\n",
         "deadline",
-        "(loop $l (call $cancel (i32.const 512) (i32.const 1)) (br $l))",
+        "(local.set $x (f64.const 2)) (loop $l (local.set $x ROOTS) (br $l))",
     ),
     (
         "flood",
@@ -47,8 +47,10 @@ const MISDEEDS: [(&str, &str, &str, &str); 6] = [
 
 /// A rule that hands on what it gets, and does `misdeed` as well when a number is above a thousand.
 fn guest(version: &str, misdeed: &str) -> Vec<u8> {
+    let roots = "(f64.sqrt ".repeat(400) + "(local.get $x)" + &")".repeat(400);
+    let misdeed = misdeed.replace("ROOTS", &roots);
     let body = format!(
-        "(local $at i32) (local $end i32)
+        "(local $at i32) (local $end i32) (local $x f64)
          (local.set $at (local.get $batch))
          (local.set $end (i32.add (local.get $batch) (i32.mul (local.get $n) (i32.const {READING}))))
          (call $emit (local.get $batch) (local.get $n))
