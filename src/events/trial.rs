@@ -24,11 +24,11 @@ pub static CAME_BACK: Code = Code {
     id: "FG-W81",
     title: "the last good version of a rule came back",
     about: "A version that had passed its trial, or was promoted by hand, failed within an hour of \
-            taking its place ([rule.x] trial: probation), flooded or cost far more than the one before, \
-            or no batch was acknowledged for five minutes after it had come though batches were before \
-            (silence). The last version that had proven itself runs again, over the state that is \
-            there. When the uplink was the reason the new one may be innocent: push it again once the \
-            uplink is well.",
+            taking its place ([rule.x] trial: probation), flooded or cost far more than the one \
+            before, or no batch was acknowledged for five minutes after it had come though batches \
+            were before (silence). The last version that had proven itself runs again, over the \
+            state that is there. When the uplink was the reason the new one may be innocent: push \
+            it again once the uplink is well.",
 };
 
 fn subject(post: &str) -> String {
