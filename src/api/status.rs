@@ -29,6 +29,9 @@ pub struct Status {
     pub uplinks: Vec<Uplink>,
     /// What is read.
     pub sources: Vec<Source>,
+    /// What rules do with it, in the order of the files.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
 }
 
 /// Worst of what stands.
@@ -137,4 +140,33 @@ pub struct Uplink {
 pub struct Source {
     /// `bus rs485-1`, `source zigbee`.
     pub name: String,
+}
+
+/// A `[rule.NAME]` table; `/v1/rules` says more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The table's name.
+    pub rule: String,
+    /// `running`, `given up`, `waiting`, `stopped`, `off` (disabled), `not running` (nothing was let in).
+    pub state: String,
+    /// The rule's own name.
+    pub name: String,
+    /// The version whose output counts.
+    pub version: String,
+    /// The beginning of the SHA-256 of its file.
+    pub digest: String,
+    /// Readings it was given since it was started.
+    pub taken: u64,
+    /// Readings it emitted.
+    pub emitted: u64,
+    /// Readings that went past it, because it could not run or was behind.
+    pub passed: u64,
+    /// Readings dropped for the same reason.
+    pub dropped: u64,
+    /// Fuel a reading, on the average; absent before the first.
+    pub fuel_a_reading: Option<u64>,
+    /// Why it failed last.
+    pub failure: Option<String>,
+    /// The version on trial beside it.
+    pub trial: Option<String>,
 }

@@ -51,6 +51,7 @@ impl Desk for Calm {
             },
             uplinks: Vec::new(),
             sources: Vec::new(),
+            rules: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::client::Daemon;
-use crate::api::status::{Health, Status as Told};
+use crate::api::status::{Health, Rule, Status as Told};
 use crate::error::{Exit, Fatal};
 use crate::events::rounded;
 
@@ -55,6 +55,9 @@ fn screen(told: &Told) -> String {
         "\n sources  {}",
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     );
+    for one in &told.rules {
+        text += &format!("\n rule     {}", rule(one));
+    }
     text += &format!("\n buffer   {}", buffer(told));
     for uplink in &told.uplinks {
         let state = match (uplink.connected, uplink.acknowledged_s) {
@@ -86,6 +89,31 @@ fn screen(told: &Told) -> String {
     }
     if !told.standing.is_empty() {
         text += "\n\nfieldgate doctor looks closer";
+    }
+    text
+}
+
+fn rule(one: &Rule) -> String {
+    let Rule { rule, state, name, version, digest, taken, emitted, .. } = one;
+    let mut text = format!("{rule}  {state}");
+    if !version.is_empty() {
+        let name = if name.is_empty() || name == rule { String::new() } else { format!("{name} ") };
+        text += &format!(": {name}{version} ({digest}); {taken} readings in, {emitted} out");
+    }
+    if let Some(fuel) = one.fuel_a_reading {
+        text += &format!(", {fuel} fuel a reading");
+    }
+    if one.passed > 0 {
+        text += &format!(", {} went PAST it", one.passed);
+    }
+    if one.dropped > 0 {
+        text += &format!(", {} DROPPED", one.dropped);
+    }
+    if let Some(trial) = &one.trial {
+        text += &format!("; {trial} is on trial");
+    }
+    if let Some(failure) = &one.failure {
+        text += &format!("\n          failed last: {failure}");
     }
     text
 }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::events::config as codes;
 use crate::limits;
 use crate::rules::cases::Case;
+use crate::rules::definition::Proof;
 use crate::rules::{Definition, Manifest};
 
 use super::fault::Fault;
 use super::findings::Findings;
 use super::merge::Named;
+use super::rule::plain;
 use super::text::Place;
 use super::value;
 
@@ -40,6 +42,28 @@ pub fn tests(
         return Vec::new();
     }
     named.iter().filter_map(|named| test(named, written, rules, findings)).collect()
+}
+
+/// Gives each rule the tests that name it, as they are written: another version of its file is held
+/// against them before it runs.
+pub fn give(named: &[Named<'_>], rules: &mut [Definition]) {
+    for rule in rules {
+        let names = |named: &&Named<'_>| {
+            let wanted = named.layer.table.get("rule").and_then(|rule| rule.get_ref().as_str());
+            wanted == Some(&**rule.name())
+        };
+        let written = |named: &Named<'_>| {
+            let entries = named.layer.table.iter();
+            let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+                let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                Some((key.to_string(), plain(value.get_ref())?))
+            };
+            let table: toml::Table = entries.map(entry).collect::<Option<_>>()?;
+            let table = toml::Value::Table(table).to_string().into();
+            Some(Proof { name: named.name.into(), table })
+        };
+        rule.written.tests = named.iter().filter(names).filter_map(written).collect();
+    }
 }
 
 fn test(

@@ -215,8 +215,9 @@ fn understand(
     let store = store_settings(&document, &findings, seal_for_all(&receivers));
     let api = access::api(&document, &findings);
     let trust = access::trust(&document, &findings);
-    let rules = rule::rules(&document.rules, &trust, &findings);
+    let mut rules = rule::rules(&document.rules, &trust, &findings);
     let tests = case::tests(&document.tests, &document.rules, &rules, &findings);
+    case::give(&document.tests, &mut rules);
     let hash: Arc<str> = findings.hash().into();
     let mut sources: Vec<_> = resolver.buses.into_iter().map(SourceSettings::Modbus).collect();
     sources.extend(resolver.sources);

@@ -95,7 +95,7 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
     let trial = bounds(&table);
     let (file, at) = file.map(|at| (at.value, at.place))?;
     let code = read(&file, at, findings)?;
-    let written = Written { with: with(&table), limit: operator };
+    let written = Written { with: with(&table), limit: operator, ..Written::default() };
     let digest: Arc<str> = digest(&code).into();
     findings.also(&format!("{} digest {digest}", table.title()));
     let unread = Definition {
@@ -161,7 +161,7 @@ fn with(table: &Table<'_>) -> Arc<str> {
 }
 
 /// A value without its places.
-fn plain(value: &DeValue<'_>) -> Option<toml::Value> {
+pub(super) fn plain(value: &DeValue<'_>) -> Option<toml::Value> {
     Some(match value {
         DeValue::String(text) => toml::Value::String(text.to_string()),
         DeValue::Integer(number) => toml::Value::Integer(integer(number)?),

@@ -2,6 +2,7 @@
 //! subject is `rule NAME`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Code, Notice};
 
@@ -18,6 +19,7 @@ pub const CODES: &[&Code] = &[
     &ALL_LATE,
     &SLOW_STOP,
     &STATE_UNREAD,
+    &SLOW_BEGIN,
 ];
 
 /// What was kept of a rule is damaged.
@@ -127,6 +129,18 @@ pub static STATE_UNREAD: Code = Code {
     about: "At the start, or when rules were changed, the buffer could not tell what rules had kept, \
             because the disk refuses. Rules are not begun without it: that would forget open windows. \
             Their readings go on unruled until the disk answers; it is asked again by itself.",
+};
+
+/// Rules take long to begin.
+pub static SLOW_BEGIN: Code = Code {
+    id: "FG-W31",
+    title: "rules take long to begin",
+    about: "At a start sources wait for the rules that take their readings, so that nothing is read that \
+            only memory holds. Rules whose code was compiled before begin within milliseconds; new ones, \
+            and all of them after another version of fieldgate was installed, are compiled first, which \
+            takes a small board seconds a rule. When that takes too long, or the disk does not say what \
+            the rules had kept, sources begin without them: what is read goes on unruled or is dropped, \
+            as each rule's on_failure says, and is counted in its status.",
 };
 
 /// Returns the subject of everything about a rule.
@@ -240,4 +254,15 @@ pub fn state_unread(why: &str) -> Notice {
     Notice::error(&STATE_UNREAD, "rules", format!("wait for the disk: {why}"))
         .seen("Their readings go on unruled; it is asked again by itself.")
         .try_next("fieldgate buffer status")
+}
+
+/// Sources begin before the rules.
+#[must_use]
+pub fn slow_begin(waited: Duration) -> Notice {
+    let what = format!("have not begun within {} s; sources begin without them", waited.as_secs());
+    Notice::warning(&SLOW_BEGIN, "rules", what)
+        .seen("Until they have begun, what is read goes the way their on_failure says.")
+        .likely("their files are being compiled for the first time on this board")
+        .likely("the disk does not say what they had kept")
+        .try_next("fieldgate rule list; fieldgate buffer status")
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::effect::{self, Configured};
 use super::parts::{How, Parts, Plan, name_of};
 use super::{Gateway, sources, uplinks};
 use tokio::task::spawn_blocking;
@@ -42,13 +43,11 @@ impl Gateway {
         if !fixed.is_empty() {
             return Err(say::needs_restart(&fixed.join(", ")));
         }
-        let identity =
-            Identity { config_hash: Arc::clone(&config.hash), labels: config.gateway.labels() };
+        let identity = effect::plain(&config.hash, &config.gateway);
         let news = self.build(config.sources, &plan, &outlet).map_err(|notice| *notice)?;
 
-        self.change_uplinks(config.uplinks, config.store, &plan).await;
-        self.uplinks.tell(&identity);
-        self.config_hash.send_replace(identity.config_hash);
+        self.config_hash.send_replace(Arc::clone(&config.hash));
+        self.change_uplinks(config.uplinks, (config.store, identity), &plan).await;
         if plan.of("the deadbands").is_some() {
             self.deadbands.send_replace(bands(&config.deadbands));
         }
@@ -86,7 +85,7 @@ impl Gateway {
     async fn change_uplinks(
         &mut self,
         wanted: Vec<UplinkSettings>,
-        store: StoreSettings,
+        (store, identity): (StoreSettings, Identity),
         plan: &Plan,
     ) {
         let concerned = |name: &str| plan.of(&uplinks::part(name)).is_some();
@@ -98,8 +97,8 @@ impl Gateway {
             self.events.part_gone(&uplinks::part(name), &[]);
         }
         self.places = places(&self.places, &wanted);
-        // A disk that refuses has said so; it takes the change with the readings, later.
-        let _ = self.store.change(store, self.places.clone()).await;
+        let places = self.places.clone();
+        self.effect.change(Configured { identity, store, places }).await;
         for settings in wanted {
             let place = self.places.iter().position(|name| **name == *settings.name);
             let place = place.and_then(|place| u8::try_from(place).ok());

@@ -63,9 +63,9 @@ impl Clerk {
         clock: Arc<dyn clock::Clock>,
         links: &Links,
         roster: &Roster,
-        rules: Orders,
+        rules: &Orders,
     ) -> Open {
-        let (links, roster) = (links.clone(), roster.clone());
+        let (links, roster, rules) = (links.clone(), roster.clone(), rules.clone());
         Open { clerk: self, store, clock, links, roster, rules, since: Instant::now() }
     }
 }
@@ -115,6 +115,7 @@ impl Desk for Open {
             uplinks: self.uplinks(&store),
             store: kept(&store, &clerk.path),
             sources: self.sources(),
+            rules: self.rules.status(),
         }
     }
 

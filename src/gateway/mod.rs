@@ -1,7 +1,8 @@
 //! The wiring board: the only place that makes channels and spawns tasks, and the order in which
 //! everything starts and stops.
 //!
-//! Start: store, rules, pipeline, uplink, sources; so nothing is read that could not be kept. Stop, the
+//! Start: store, rules, pipeline, uplink, sources; so nothing is read that could not be kept, and
+//! nothing before the rules that take it have begun. Stop, the
 //! other way round: sources end, the pipeline drains what they left, rules process what waits for
 //! them, the store commits and seals,
 //! the uplink sends what it can and says goodbye, the store closes. A source that panics is started
@@ -12,6 +13,7 @@ mod apply;
 mod changes;
 mod courier;
 mod desk;
+mod effect;
 mod files;
 mod orders;
 mod parts;
@@ -48,6 +50,7 @@ use crate::uplink::LinkState;
 use self::changes::Asked;
 pub use self::changes::Changes;
 use self::desk::Clerk;
+use self::effect::{Configured, Effect};
 use self::orders::Orders;
 pub use self::parts::{Change, How, Parts, Plan};
 pub use self::pulse::Pulse;
@@ -77,7 +80,7 @@ pub struct Gateway {
     rule_orders: Orders,
     /// Ends when the rules have begun.
     beginning: JoinSet<()>,
-    /// Looks after trials of new versions.
+    /// Looks after trials of new versions, and after chains that are to be joined.
     trials: JoinSet<()>,
     /// To all filters.
     deadbands: watch::Sender<Bands>,
@@ -89,6 +92,8 @@ pub struct Gateway {
     /// What runs, and the short hash of its configuration.
     parts: Parts,
     config_hash: watch::Sender<Arc<str>>,
+    /// What is told of it and of the rules that run.
+    effect: Effect,
     clock: Arc<dyn Clock>,
     /// From the socket, until someone serves them.
     orders: Option<mpsc::Receiver<Asked>>,
@@ -106,16 +111,19 @@ impl Gateway {
     pub fn start(config: Config) -> Result<Self, Fatal> {
         let events = Events::default();
         let config_hash = watch::Sender::new(Arc::clone(&config.hash));
+        let in_force = watch::Sender::new(Arc::clone(&config.hash));
         let (orders, asked) = mpsc::channel(limits::ORDERS_QUEUED_MAX);
-        let clerk = Clerk::new(&config, config_hash.subscribe(), orders, &events);
+        let clerk = Clerk::new(&config, in_force.subscribe(), orders, &events);
         let points = Arc::new(Points::default());
         let clock: Arc<dyn Clock> = Arc::new(Board::new(config.gateway.clock));
         let rule_orders = Orders::open(&config, &clock, &events);
         let parts = Parts::of(&config);
-        let places = apply::places(&[], &config.uplinks);
+        let configured = Configured::at_start(&config);
+        rule_orders.configure_at_start(config.rules, &events);
+        let places = configured.places.clone();
         let (store, thread) = Store::open_for(
             places.clone(),
-            config.store,
+            configured.settings(&effect::of(&configured.identity, &rule_orders)),
             Arc::clone(&points),
             Arc::clone(&clock),
             events.clone(),
@@ -126,31 +134,26 @@ impl Gateway {
         let deadbands = watch::Sender::new(pipeline::bands(&config.deadbands));
         let filter = Filter::new(deadbands.subscribe(), Arc::clone(&points));
         let mut pipeline = JoinSet::new();
-        let world = (&points, &clock, &events);
-        let rules = rule_orders.start(config.rules, &filter, &store, world);
+        let rules = rule_orders.start(&filter, &store, (&points, &clock, &events));
         pipeline.spawn(pipeline::run(inbox, rules.routes(), filter, store.clone()));
         let mut beginning = JoinSet::new();
-        rule_orders.begin(&rules, &mut beginning);
-        let mut trials = JoinSet::new();
-        trials.spawn(Trials::new(rule_orders.clone(), store.clone(), events.clone()).run());
+        let begun = rule_orders.begin(&rules, &events, &mut beginning);
 
         let roster = Roster::new(events.clone());
-        let (known, time) = (Arc::clone(&points), Arc::clone(&clock));
-        let events_too = events.clone();
-        let world =
-            World { points: known, clock: time, events: events_too, rules: rule_orders.clone() };
-        let mut uplinks = Uplinks::new(roster.clone(), world);
+        let mut uplinks =
+            Uplinks::new(roster.clone(), World::of(&points, &clock, &events, &rule_orders));
+        let effect = Effect::new(configured, in_force, &rule_orders, &store, uplinks.links());
+        let trials = looks(&rules, &rule_orders, &effect, (&store, &events));
         for (settings, place) in config.uplinks.into_iter().zip(0..) {
             uplinks.start(settings, store.share(place));
         }
 
         let now = Arc::clone(&clock);
         let outlet = Outlet { groups, points, clock, events: events.clone() };
-        let sources = Sources::started(config.sources, &outlet, roster.clone())?;
-        let outlet = Some(outlet);
+        let sources = Sources::started(config.sources, &outlet, roster.clone(), begun)?;
         let (mut api, stop_api) = (JoinSet::new(), CancellationToken::new());
         let (time, links) = (Arc::clone(&now), uplinks.links());
-        let clerk = Arc::new(clerk.open(store.clone(), time, links, &roster, rule_orders.clone()));
+        let clerk = Arc::new(clerk.open(store.clone(), time, links, &roster, &rule_orders));
         if let Some(server) = Server::open(&config.api, clerk, &events) {
             api.spawn(server.serve(stop_api.clone()));
         }
@@ -158,7 +161,7 @@ impl Gateway {
             store,
             events,
             thread,
-            outlet,
+            outlet: Some(outlet),
             sources,
             pipeline,
             rules,
@@ -171,6 +174,7 @@ impl Gateway {
             broke: false,
             parts,
             config_hash,
+            effect,
             clock: now,
             orders: Some(asked),
             roster,
@@ -279,6 +283,20 @@ impl Gateway {
             self.events.raise(events::gateway::slow_stop(patience, held()));
         }
     }
+}
+
+/// Those who look after rules that run: trials, chains that are to be joined, what is told of them.
+fn looks(
+    rules: &Rules,
+    orders: &Orders,
+    effect: &Effect,
+    (store, events): (&Store, &Events),
+) -> JoinSet<()> {
+    let mut looks = JoinSet::new();
+    looks.spawn(rules.clone().keep_joined());
+    looks.spawn(Trials::new(orders.clone(), store.clone(), events.clone()).run());
+    looks.spawn(effect.clone().follow());
+    looks
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
 use super::rules::Rules;
 use super::site::{Posts, open_door};
 use crate::api::rules::{Done, Line, Order, Push, Rule, Version};
-use crate::api::{Refusal, Why};
+use crate::api::{Refusal, Why, status};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::{Events, Notice, push as say};
+use crate::limits;
 use crate::pipeline::Filter;
 use crate::reading::Points;
 use crate::rules::door::{Door, Pushed, Site, Stands};
@@ -18,6 +21,7 @@ use crate::rules::folder::{Edition, Post};
 use crate::rules::trial::{Bounds, Compared, Seen};
 use crate::rules::{Definition, Wasm};
 use crate::store::Store;
+use crate::uplink::Ruled;
 
 /// The gateway's rules as the socket sees them; cheap to clone.
 #[derive(Clone)]
@@ -41,8 +45,21 @@ impl Orders {
 
     /// Lets the door choose what runs at each table of a configuration; returns what is to run.
     pub(super) fn configure(&self, rules: Vec<Definition>, events: &Events) -> Vec<Definition> {
-        self.posts.configure(rules, self.door.as_deref(), events);
+        self.posts.configure(rules, self.door.as_deref(), events, false);
         self.running()
+    }
+
+    /// As [`Orders::configure`] at a start, which waits for no compiler: files that were changed while
+    /// nothing ran wait for [`Orders::take_in_changed`].
+    pub(super) fn configure_at_start(&self, rules: Vec<Definition>, events: &Events) {
+        self.posts.configure(rules, self.door.as_deref(), events, true);
+    }
+
+    /// Takes in the files that were changed while nothing ran. Waits for the compiler.
+    pub(super) fn take_in_changed(&self, events: &Events) {
+        if let Some(door) = &self.door {
+            self.posts.take_in_changed(door, events);
+        }
     }
 
     /// Returns what is to run now.
@@ -50,26 +67,81 @@ impl Orders {
         self.posts.running()
     }
 
-    /// Makes room for the rules of a configuration, each in the version that the door chooses.
+    /// Makes room for the rules that are to run.
     pub(super) fn start(
         &self,
-        configured: Vec<Definition>,
         filter: &Filter,
         store: &Store,
         world: (&Arc<Points>, &Arc<dyn Clock>, &Events),
     ) -> Rules {
-        let chosen = self.configure(configured, world.2);
-        let rules = Rules::new((&chosen, self.posts.loader()), filter, store, world);
+        let rules = Rules::new((&self.running(), self.posts.loader()), filter, store, world);
         self.posts.run_on(rules.clone());
         rules
     }
 
-    /// Begins them, as they are when the store has told where they stood.
-    pub(super) fn begin(&self, rules: &Rules, tasks: &mut JoinSet<()>) {
-        if !self.running().is_empty() {
-            let this = self.clone();
-            rules.begin(move || this.running(), tasks);
+    /// Begins them, as they are when the store has told where they stood. What waits for that is told
+    /// by the token. Then files that were changed while nothing ran come in, as if they came now.
+    pub(super) fn begin(
+        &self,
+        rules: &Rules,
+        events: &Events,
+        tasks: &mut JoinSet<()>,
+    ) -> CancellationToken {
+        let begun = CancellationToken::new();
+        if self.running().is_empty() {
+            begun.cancel();
+        } else {
+            let (this, events, which) = (self.clone(), events.clone(), self.clone());
+            let begin = rules.clone().begin(move || which.running(), begun.clone());
+            tasks.spawn(async move {
+                begin.await;
+                let _ = spawn_blocking(move || this.take_in_changed(&events)).await;
+            });
         }
+        begun
+    }
+
+    /// Returns the rules whose output counts, and whether these are the configuration's own files.
+    pub(super) fn in_force(&self) -> (Vec<Ruled>, bool) {
+        self.posts.in_force()
+    }
+
+    /// Returns a watch on what runs.
+    pub(super) fn changed(&self) -> watch::Receiver<()> {
+        self.posts.changed()
+    }
+
+    /// Says how each table does, on one line's room.
+    pub(super) fn status(&self) -> Vec<status::Rule> {
+        let ledger = self.door.as_ref().map(|door| door.ledger()).unwrap_or_default();
+        let reports = self.posts.reports();
+        let one = |rule: String| {
+            let Post { live, trial, enabled, .. } =
+                ledger.posts.get(&rule).cloned().unwrap_or_default();
+            let report = reports.iter().find(|report| *report.name == *rule);
+            let state = match report {
+                Some(report) => report.state.word(),
+                None if !enabled => "off",
+                None => "not running",
+            };
+            let mut line = status::Rule {
+                state: state.to_owned(),
+                name: live.map(|live| live.name).unwrap_or_default(),
+                trial: trial.map(|trial| trial.version.to_string()),
+                rule,
+                ..status::Rule::default()
+            };
+            if let Some(report) = report {
+                line.version = report.version.to_string();
+                line.digest = report.digest.chars().take(limits::DIGEST_SHOWN_CHARS).collect();
+                (line.taken, line.emitted) = (report.taken, report.emitted);
+                (line.passed, line.dropped) = (report.passed, report.dropped);
+                line.fuel_a_reading = report.fuel.checked_div(report.taken);
+                line.failure = report.failure.as_ref().map(|it| it.message.clone());
+            }
+            line
+        };
+        self.site.posts().into_iter().map(one).collect()
     }
 
     /// Lists the tables with what runs at each.

@@ -278,7 +278,8 @@ fn rule_part(name: &str) -> String {
 /// Of a rule's file the digest says enough.
 fn of_rule(rule: &Definition) -> u64 {
     let Definition { settings, digest, on, keep, mode, on_failure, lateness, .. } = rule;
-    mark(&(settings, digest, on, keep, mode, on_failure, lateness))
+    let Definition { trial, written, .. } = rule;
+    mark(&(settings, digest, on, keep, mode, on_failure, lateness, trial, &written.tests))
 }
 
 /// Without what other parts stand for.

@@ -1,11 +1,18 @@
-//! Rules in the gateway: they are begun when the store has told what they had kept, and until then
-//! their readings wait. Changed while everything runs, and stopped between pipeline and store.
+//! Rules in the gateway: they are begun when the store has told what they had kept, and sources only
+//! then, so that nothing is read that waits in memory for a compiler. Changed while everything runs,
+//! and stopped between pipeline and store.
+//!
+//! A compiler that takes longer than [`limits::RULES_BEGIN_TIME_MAX`], or a disk that does not say what
+//! was kept, keeps no source waiting for ever: then what is read goes the way its rules' `on_failure`
+//! says until they have begun, and that is told.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::events::{Events, chain};
@@ -24,10 +31,12 @@ pub struct Rules {
     events: Events,
     points: Arc<Points>,
     clock: Arc<dyn Clock>,
+    /// A rule declared what its file did not announce.
+    declared: Arc<Notify>,
 }
 
 impl Rules {
-    /// Makes room for rules; their readings begin to wait. `filter` has the deadbands of what leaves.
+    /// Makes room for rules, to be begun. `filter` has the deadbands of what leaves.
     #[must_use]
     pub fn new(
         (rules, loader): (&[Definition], Arc<dyn Loader>),
@@ -36,12 +45,15 @@ impl Rules {
         (points, clock, events): (&Arc<Points>, &Arc<dyn Clock>, &Events),
     ) -> Self {
         let (out, filter) = (store.clone(), filter.fresh());
+        let declared = Arc::<Notify>::default();
+        let told = Arc::clone(&declared);
         let world = World {
             points: Arc::clone(points),
             clock: Arc::clone(clock),
             events: events.clone(),
             loader,
             sink: Arc::new(move || Box::new(Exit::new(filter.fresh(), out.clone()))),
+            declared: Arc::new(move || told.notify_one()),
         };
         let board = Board::new(rules, world);
         Self {
@@ -51,6 +63,7 @@ impl Rules {
             events: events.clone(),
             points: Arc::clone(points),
             clock: Arc::clone(clock),
+            declared,
         }
     }
 
@@ -62,26 +75,50 @@ impl Rules {
     }
 
     /// Begins rules where the store says they stood; asks again while the disk refuses. `rules` says
-    /// which, when it has answered: one may have been pushed meanwhile.
-    pub fn begin(
-        &self,
+    /// which, when it has answered: one may have been pushed meanwhile. `begun` is cancelled when they
+    /// run, when they take too long, and when the task ends before.
+    pub async fn begin(
+        self,
         rules: impl FnOnce() -> Vec<Definition> + Send + 'static,
-        tasks: &mut JoinSet<()>,
+        begun: CancellationToken,
     ) {
-        let this = self.clone();
-        tasks.spawn(async move {
+        let begun = begun.drop_guard();
+        let mut begin = pin!(async {
             let kept = loop {
-                match this.store.kept().await {
+                match self.store.kept().await {
                     Ok(kept) => break kept,
                     Err(error) => {
-                        this.events.raise(chain::state_unread(&error.to_string()));
+                        self.events.raise(chain::state_unread(&error.to_string()));
                         sleep(limits::DISK_RETRY_DELAY_MAX).await;
                     }
                 }
             };
-            this.events.clear(&chain::STATE_UNREAD, "rules", "are begun");
-            this.change(rules(), kept).await;
+            self.events.clear(&chain::STATE_UNREAD, "rules", "are begun");
+            self.change(rules(), kept).await;
         });
+        if timeout(limits::RULES_BEGIN_TIME_MAX, &mut begin).await.is_err() {
+            self.events.raise(chain::slow_begin(limits::RULES_BEGIN_TIME_MAX));
+            drop(begun);
+            begin.await;
+            self.events.clear(&chain::SLOW_BEGIN, "rules", "are begun");
+        }
+    }
+
+    /// Puts rules that have come to feed one another into one chain, whenever one declares an output
+    /// that its file did not announce. Runs until it is dropped.
+    pub async fn keep_joined(self) {
+        loop {
+            self.declared.notified().await;
+            let board = Arc::clone(&self.board);
+            let join = move || {
+                let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(board) = board.as_mut() {
+                    board.join();
+                }
+            };
+            // It waits for a chain to finish its batch. One that panicked was told of.
+            let _ = tokio::task::spawn_blocking(join).await;
+        }
     }
 
     /// Makes exactly these rules run, between two batches, without losing a reading. Returns those

@@ -1,23 +1,29 @@
 //! Where rules run, as their door sees it: the configuration's tables, each with the version that the
 //! door let in, and the board that runs them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::rules::Rules;
 use super::trials::on_trial;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::events::Events;
+use crate::events::{Events, push as say};
+use crate::rules::cases::hold_all;
 use crate::rules::door::{Door, Examined, Pushed, Running, Settings, Site};
 use crate::rules::folder::{Folder, signature_of};
 use crate::rules::manifest::Manifest;
 use crate::rules::trial::{Bounds, Compared, Seen, Tally};
 use crate::rules::wit::Level;
 use crate::rules::{Definition, Loader, Mode, Report, Settings as RuleSettings, State};
+use crate::uplink::Ruled;
 
 /// Name of the rules folder, beside the buffer.
 const FOLDER: &str = "rules";
@@ -55,6 +61,8 @@ pub(super) struct Posts {
     loader: Arc<dyn Loader>,
     /// Runs them; not there before the gateway has begun.
     board: OnceLock<(Rules, Handle)>,
+    /// Something else runs at a table.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -65,6 +73,8 @@ struct Tables {
     running: BTreeMap<Arc<str>, Definition>,
     /// What is on trial beside them, by their names.
     trials: BTreeMap<Arc<str>, Definition>,
+    /// Whose file was changed while nothing ran.
+    waiting: Vec<Definition>,
 }
 
 /// What was to run at a post: the live version, and one on trial.
@@ -73,7 +83,12 @@ type Stood = (Option<Definition>, Option<Definition>);
 impl Posts {
     /// No tables yet; files are made rules by `loader`.
     pub(super) fn new(loader: Arc<dyn Loader>) -> Self {
-        Self { tables: Mutex::default(), loader, board: OnceLock::new() }
+        Self {
+            tables: Mutex::default(),
+            loader,
+            board: OnceLock::new(),
+            changed: watch::Sender::new(()),
+        }
     }
 
     /// Returns who makes rules of files.
@@ -82,8 +97,15 @@ impl Posts {
     }
 
     /// Takes the configuration's tables, and lets the door choose what runs at each. What was wrong is
-    /// told; those tables go without.
-    pub(super) fn configure(&self, rules: Vec<Definition>, door: Option<&Door>, events: &Events) {
+    /// told; those tables go without. `at_start` a file that was changed beside one that ran waits for
+    /// [`Posts::take_in_changed`]: nothing is to wait for a compiler then.
+    pub(super) fn configure(
+        &self,
+        rules: Vec<Definition>,
+        door: Option<&Door>,
+        events: &Events,
+        at_start: bool,
+    ) {
         let mut tables = self.lock();
         let Some(door) = door else {
             // Nothing can be kept, so nothing is chosen: what the configuration has found in order.
@@ -96,23 +118,55 @@ impl Posts {
         tables.running.clear();
         tables.trials.clear();
         drop(tables);
+        let mut waiting = Vec::new();
         for rule in rules {
-            let subject = format!("rule {}", rule.name());
-            let signature = signature_of(&rule.file);
-            let file = Pushed {
-                subject: &subject,
-                file: &rule.code,
-                signature: signature.as_deref(),
-                to: Some(rule.name()),
-                is_configured: true,
-            };
             let known = door.ledger().posts.get(&**rule.name()).cloned().unwrap_or_default();
-            let site = Choosing { posts: self, compiles: known.live.is_some() };
-            let (_, trouble) = door.begin(rule.name(), Some(file), &site);
-            for notice in trouble {
-                events.raise(*notice);
+            let is_changed = known.file.as_deref() != Some(&*rule.digest);
+            let live = known.live.as_ref().filter(|_| is_changed).and_then(|live| door.read(live));
+            let compiles = live.is_some_and(|live| self.suits(rule.name(), &live));
+            let waits = at_start && compiles;
+            let file = (!waits).then_some(&rule);
+            choose(&rule, file, door, &Choosing { posts: self, compiles }, events);
+            if waits {
+                waiting.push(rule);
             }
         }
+        self.lock().waiting = waiting;
+        self.changed.send_replace(());
+    }
+
+    /// Takes in the files that were changed before the start. Waits for the compiler.
+    pub(super) fn take_in_changed(&self, door: &Door, events: &Events) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        for rule in waiting {
+            choose(&rule, Some(&rule), door, self, events);
+        }
+    }
+
+    /// Returns the rules whose output counts, and whether these are the files that the configuration
+    /// names.
+    pub(super) fn in_force(&self) -> (Vec<Ruled>, bool) {
+        let tables = self.lock();
+        let running = tables.configured.iter().filter_map(|rule| tables.running.get(rule.name()));
+        let all = running.map(|rule| Ruled {
+            rule: Arc::clone(rule.name()),
+            version: Arc::clone(&rule.version),
+            digest: Arc::clone(&rule.digest),
+        });
+        let all: Vec<_> = all.collect();
+        let configured = tables.configured.iter().map(|rule| (rule.name(), &rule.digest));
+        let as_configured = configured.eq(all.iter().map(|rule| (&rule.rule, &rule.digest)));
+        (all, as_configured)
+    }
+
+    /// Returns a watch on what runs.
+    pub(super) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Returns how the rules do that run, each version on trial behind its `~`.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        self.board.get().map(|(rules, _)| rules.status()).unwrap_or_default()
     }
 
     /// Returns what is to run, in the order of the files.
@@ -187,6 +241,34 @@ impl Tables {
     }
 }
 
+/// Lets the door choose what runs at a table, with its configured file or without, and tells what was
+/// wrong with that once.
+fn choose(
+    rule: &Definition,
+    file: Option<&Definition>,
+    door: &Door,
+    site: &dyn Site,
+    events: &Events,
+) {
+    let subject = format!("rule {}", rule.name());
+    let signature = file.and_then(|rule| signature_of(&rule.file));
+    let pushed = file.map(|rule| Pushed {
+        subject: &subject,
+        file: &rule.code,
+        signature: signature.as_deref(),
+        to: Some(rule.name()),
+        is_configured: true,
+    });
+    let (_, trouble) = door.begin(rule.name(), pushed, site);
+    let told: Vec<&'static str> = trouble.iter().map(|notice| notice.code.id).collect();
+    for notice in trouble {
+        events.raise(*notice);
+    }
+    for code in say::CODES.iter().filter(|code| !told.contains(&code.id)) {
+        events.clear(code, &subject, "is in order");
+    }
+}
+
 /// A version that only looks on: it sees what the running one sees, and nothing waits for it.
 fn tried(rule: Definition) -> Definition {
     Definition {
@@ -242,16 +324,27 @@ impl Site for Posts {
 
     fn fits(&self, post: &str, file: &[u8]) -> Result<(), String> {
         let rule = self.made_of(post, file)?;
-        self.loader.load(&rule).map(drop).map_err(|failure| failure.message)
+        let loaded = self.loader.load(&rule).map_err(|failure| failure.message)?;
+        hold_all(&rule, &*loaded)
+    }
+
+    fn suits(&self, post: &str, file: &[u8]) -> bool {
+        self.made_of(post, file).is_ok()
     }
 
     fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {
         let before = self.note(post, running)?;
-        let Some((rules, handle)) = self.board.get() else { return Ok(()) };
+        let Some((rules, handle)) = self.board.get() else {
+            self.changed.send_replace(());
+            return Ok(());
+        };
         let refused = handle.block_on(rules.apply(self.running()));
         let tried = on_trial(post);
         match refused.into_iter().find(|(name, _)| **name == *post || *name == tried) {
-            None => Ok(()),
+            None => {
+                self.changed.send_replace(());
+                Ok(())
+            }
             Some((name, failure)) => {
                 self.lock().put(post, before);
                 if name == tried {
@@ -330,6 +423,10 @@ impl Site for Choosing<'_> {
             true => self.posts.fits(post, file),
             false => self.posts.made_of(post, file).map(drop),
         }
+    }
+
+    fn suits(&self, post: &str, file: &[u8]) -> bool {
+        self.posts.suits(post, file)
     }
 
     fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {

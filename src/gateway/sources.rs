@@ -36,6 +36,8 @@ pub struct Sources {
     tasks: JoinSet<Ended>,
     running: BTreeMap<Arc<str>, Running>,
     roster: Roster,
+    /// Cancelled when they may begin to read.
+    begun: CancellationToken,
 }
 
 /// How to end one.
@@ -51,7 +53,7 @@ struct Ended {
 }
 
 impl Sources {
-    /// Starts all that a configuration names.
+    /// Starts all that a configuration names; they begin to read when `begun` is cancelled.
     ///
     /// # Errors
     /// When a source's settings cannot be honoured.
@@ -59,8 +61,9 @@ impl Sources {
         settings: Vec<SourceSettings>,
         outlet: &Outlet,
         roster: Roster,
+        begun: CancellationToken,
     ) -> Result<Self, Fatal> {
-        let mut sources = Self { roster, ..Self::default() };
+        let mut sources = Self { roster, begun, ..Self::default() };
         for settings in settings {
             sources.start(build(settings, &outlet.points)?, outlet);
         }
@@ -75,7 +78,9 @@ impl Sources {
         let (beat, stop) = (Arc::<Beat>::default(), CancellationToken::new());
         self.roster.add(&name, Arc::clone(&beat), source.pace());
         let (known, stopped) = (Arc::clone(&name), stop.clone());
+        let begun = self.begun.clone();
         let task = self.tasks.spawn(async move {
+            begun.run_until_cancelled(stopped.cancelled()).await;
             beat.around(keep_running(&mut *source, outlet, stopped)).await;
             Ended { name: known, source }
         });
@@ -140,7 +145,9 @@ impl Sources {
 /// # Errors
 /// When a source's settings cannot be honoured.
 pub fn start_sources(settings: Vec<SourceSettings>, outlet: &Outlet) -> Result<Sources, Fatal> {
-    Sources::started(settings, outlet, Roster::default())
+    let begun = CancellationToken::new();
+    begun.cancel();
+    Sources::started(settings, outlet, Roster::default(), begun)
 }
 
 /// Makes a source, which opens nothing yet.

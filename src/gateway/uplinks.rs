@@ -28,17 +28,57 @@ pub(super) struct World {
     pub(super) rules: Orders,
 }
 
-/// The links of the uplinks that run, for whoever shows them; cheap to clone.
+impl World {
+    pub(super) fn of(
+        points: &Arc<Points>,
+        clock: &Arc<dyn Clock>,
+        events: &Events,
+        rules: &Orders,
+    ) -> Self {
+        let (points, clock) = (Arc::clone(points), Arc::clone(clock));
+        Self { points, clock, events: events.clone(), rules: rules.clone() }
+    }
+}
+
+/// The links of the uplinks that run, for whoever shows them or has something to say over them; cheap
+/// to clone.
 #[derive(Clone, Default)]
-pub(super) struct Links(Arc<Mutex<BTreeMap<Arc<str>, watch::Receiver<LinkState>>>>);
+pub(super) struct Links(Arc<Mutex<Linked>>);
+
+#[derive(Default)]
+struct Linked {
+    /// What an uplink that starts is to say of the gateway.
+    identity: Option<Identity>,
+    /// By name: what is known of it, and what it says, which changes without a new connection.
+    running: BTreeMap<Arc<str>, (watch::Receiver<LinkState>, watch::Sender<Identity>)>,
+}
 
 impl Links {
     /// Returns them by the names of their uplinks.
     pub(super) fn all(&self) -> Vec<(Arc<str>, LinkState)> {
-        self.lock().iter().map(|(name, link)| (Arc::clone(name), *link.borrow())).collect()
+        let linked = self.lock();
+        let running = linked.running.iter();
+        running.map(|(name, (link, _))| (Arc::clone(name), *link.borrow())).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, watch::Receiver<LinkState>>> {
+    /// Says to all what the gateway is now.
+    pub(super) fn tell(&self, identity: &Identity) {
+        let mut linked = self.lock();
+        linked.identity = Some(identity.clone());
+        for (_, said) in linked.running.values() {
+            said.send_replace(identity.clone());
+        }
+    }
+
+    fn add(&self, name: &Arc<str>, uplink: (watch::Receiver<LinkState>, watch::Sender<Identity>)) {
+        let mut linked = self.lock();
+        if let Some(identity) = &linked.identity {
+            uplink.1.send_replace(identity.clone());
+        }
+        linked.running.insert(Arc::clone(name), uplink);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Linked> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,8 +98,6 @@ pub(super) struct Uplinks {
 struct Running {
     stop: CancellationToken,
     task: AbortHandle,
-    /// What it says of the gateway, which changes without a new connection.
-    identity: watch::Sender<Identity>,
 }
 
 impl Uplinks {
@@ -85,8 +123,7 @@ impl Uplinks {
         let root = format!("fg/1/{}", settings.gateway);
         let takes_rules = settings.broker.preset.topics == Layout::Own;
         let mut uplink = Uplink::new(settings, share, points, clock, events.of(&part));
-        let identity = uplink.identity();
-        self.links.lock().insert(Arc::clone(&name), uplink.link());
+        self.links.add(&name, (uplink.link(), uplink.identity()));
         if let Some(door) =
             rules.door.clone().filter(|door| takes_rules && door.asks_for_signatures())
         {
@@ -101,7 +138,7 @@ impl Uplinks {
             run.await;
             known
         });
-        self.running.insert(name, Running { stop, task, identity });
+        self.running.insert(name, Running { stop, task });
     }
 
     /// Waits until one ends that was not told to; for ever while there is none.
@@ -117,7 +154,7 @@ impl Uplinks {
         let mut awaited = BTreeMap::new();
         for name in names {
             self.roster.remove(&part(name));
-            self.links.lock().remove(name);
+            self.links.lock().running.remove(name);
             if let Some(running) = self.running.remove(name) {
                 running.stop.cancel();
                 awaited.insert(Arc::clone(name), running.task);
@@ -156,13 +193,6 @@ impl Uplinks {
     /// Returns whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
-    }
-
-    /// Says to all what the gateway is now.
-    pub(super) fn tell(&self, identity: &Identity) {
-        for running in self.running.values() {
-            running.identity.send_replace(identity.clone());
-        }
     }
 
     /// Returns the links.

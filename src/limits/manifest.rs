@@ -58,6 +58,10 @@ pub const CASE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(36
 /// a week.
 pub const CASE_TIMERS_MAX: usize = 10_080;
 
+/// What all tests that a gateway has for a rule may take together, before a version that was pushed
+/// goes on trial: whoever pushed it waits, and so does the next push. A test takes milliseconds.
+pub const CASES_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Lines of a rule's log that a test keeps.
 pub const CASE_LOG_LINES_MAX: usize = 100;
 

@@ -126,6 +126,14 @@ pub const RULE_FILE_DEPTH_MAX: usize = 8;
 /// on a server and ten times that on a board.
 pub const RULE_COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Characters of a digest that `status` shows: enough to tell a gateway's versions apart at sight.
+pub const DIGEST_SHOWN_CHARS: usize = 12;
+
+/// Sources wait for rules that begin: with code that was compiled before, some milliseconds. A first
+/// start compiles, which takes a board seconds a rule; after this time what is read goes unruled, as
+/// `on_failure` says, rather than not being read at all.
+pub const RULES_BEGIN_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// Waiting for that process: it may have to share a busy board.
 pub const RULE_COMPILE_WAIT_MAX: Duration = Duration::from_secs(240);
 

@@ -7,6 +7,13 @@
 //! begin with what was kept. No reading is lost or processed twice, and none waits for a compiler.
 //! A rule that cannot be had in its new form goes on in its old one, and that is told.
 //!
+//! **Chains follow what rules make.** A rule may declare an output that its file did not announce, when
+//! it is opened or later. If another takes that, the two are put into one chain between two batches
+//! ([`Board::join`]); nothing of either is lost or begun anew.
+//!
+//! **Before the rules have begun** nothing waits here: their readings go the way their `on_failure`
+//! says. Whoever reads keeps sources from starting until the first [`Board::apply`] is through.
+//!
 //! What is kept of a rule that is taken out of the configuration stays on disk, for the day it comes
 //! back; [`crate::state::Change::gone`] forgets it.
 
@@ -25,13 +32,13 @@ use super::inbox::Inbox;
 use super::node::Node;
 use super::pattern::Pattern;
 use super::report::Shown;
-use super::router::{Door, Router, Routes, Table, group_of};
+use super::router::{Door, Router, Table, group_of};
 use super::trial::{Side, Trial};
-use super::{Failure, Ladder};
+use super::{Failure, Ladder, Mode};
 use crate::clock::Clock;
 use crate::events::{Events, chain};
 use crate::limits;
-use crate::reading::{Points, Stream};
+use crate::reading::Points;
 use crate::state::Kept;
 
 /// What rules live in.
@@ -47,6 +54,9 @@ pub struct World {
     pub loader: Arc<dyn Loader>,
     /// Makes a chain's way out.
     pub sink: Arc<dyn Fn() -> Box<dyn Sink> + Send + Sync>,
+    /// Called on a chain's thread when one of its rules declared what its file did not announce; asks
+    /// for [`Board::join`], which must not be called from there.
+    pub declared: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// See the file's head.
@@ -54,14 +64,14 @@ pub struct Board {
     world: World,
     router: Arc<Router>,
     chains: Vec<Running>,
-    /// Where readings wait until the rules are begun.
-    lobby: Option<Arc<Inbox>>,
 }
 
 /// A chain on its thread.
 struct Running {
     inbox: Arc<Inbox>,
     rules: Vec<(Definition, Shown)>,
+    /// For each rule, how many others feed it.
+    fed_by: Vec<usize>,
     /// Gives the rules back when the thread ends; closed when it panicked.
     done: Receiver<Vec<Node>>,
 }
@@ -77,16 +87,17 @@ enum Made {
 }
 
 impl Board {
-    /// A board for these rules: what they take waits from now on, until [`Board::apply`] begins them.
+    /// A board for these rules, which [`Board::apply`] begins.
     #[must_use]
     pub fn new(rules: &[Definition], world: World) -> Self {
         let router: Arc<Router> = Arc::default();
-        let lobby = (!rules.is_empty()).then(Arc::<Inbox>::default);
-        if let Some(inbox) = &lobby {
+        if !rules.is_empty() {
+            let inbox = Arc::<Inbox>::default();
+            inbox.close();
             let rules = rules.iter().map(|rule| (rule.clone(), Shown::waiting(rule))).collect();
-            router.set(Table { doors: vec![Door { inbox: Arc::clone(inbox), rules }] });
+            router.set(Table { doors: vec![Door { inbox, rules }] });
         }
-        Self { world, router, chains: Vec::new(), lobby }
+        Self { world, router, chains: Vec::new() }
     }
 
     /// Returns the doors of its chains, for the pipeline.
@@ -111,9 +122,47 @@ impl Board {
     ) -> Vec<(Arc<str>, Failure)> {
         let mut refused = Vec::new();
         fork(&rules, &mut kept);
-        let mut made: Vec<(Definition, Made)> =
-            rules.into_iter().map(|rule| self.make(rule, &mut refused)).collect();
-        let graph = self.graph(&mut made, &kept, &mut refused);
+        let made = rules.into_iter().map(|rule| self.make(rule, &mut refused)).collect();
+        self.arrange(made, kept, &mut refused);
+        self.join();
+        refused
+    }
+
+    /// Puts rules that have come to feed one another into one chain, each behind those that feed it.
+    /// Blocks as [`Board::apply`] does, but for the compiler. Returns whether there were any.
+    pub fn join(&mut self) -> bool {
+        let mut joined = false;
+        // Each round connects two at least that were not.
+        for _ in 0..self.rules().count() {
+            let mut made: Vec<_> = self.rules().map(|rule| (rule.clone(), Made::Same)).collect();
+            let mut refused = Vec::new();
+            let graph = self.graph(&mut made, &BTreeMap::new(), &mut refused);
+            let stands = |places: &Vec<usize>| {
+                let names = places.iter().map(|place| made[*place].0.name());
+                let names: Vec<_> = names.collect();
+                let fed_by = graph.fed_by(places);
+                self.chains.iter().any(|chain| {
+                    chain.rules.iter().map(|(rule, _)| rule.name()).eq(names.iter().copied())
+                        && chain.fed_by == fed_by
+                })
+            };
+            if refused.is_empty() && graph.chains.iter().all(stands) {
+                break;
+            }
+            joined = true;
+            self.arrange(made, BTreeMap::new(), &mut refused);
+        }
+        joined
+    }
+
+    /// Makes exactly these run, in the chains that they form.
+    fn arrange(
+        &mut self,
+        mut made: Vec<(Definition, Made)>,
+        mut kept: BTreeMap<Arc<str>, Kept>,
+        refused: &mut Vec<(Arc<str>, Failure)>,
+    ) {
+        let graph = self.graph(&mut made, &kept, refused);
         let mut old: Vec<Option<Running>> =
             std::mem::take(&mut self.chains).into_iter().map(Some).collect();
         let mut made: Vec<Option<(Definition, Made)>> = made.into_iter().map(Some).collect();
@@ -121,7 +170,10 @@ impl Board {
         let mut plan = Vec::new();
         for places in &graph.chains {
             let same = old.iter_mut().find(|running| {
-                running.as_ref().is_some_and(|running| is_untouched(running, places, &made))
+                let fed_by = graph.fed_by(places);
+                running.as_ref().is_some_and(|running| {
+                    running.fed_by == fed_by && is_untouched(running, places, &made)
+                })
             });
             match same.and_then(Option::take) {
                 Some(running) => self.chains.push(running),
@@ -130,23 +182,17 @@ impl Board {
         }
         let mut nodes = self.hand_over(&plan, &made, old);
         for (places, inbox) in plan {
-            let fed_by = |place: &usize| graph.edges.iter().filter(|(_, to)| to == place).count();
-            let fed_by = places.iter().map(fed_by).collect();
             let mut chain = Vec::new();
             for place in places {
                 let Some((rule, made)) = made[*place].take() else { continue };
                 let stood = nodes.remove(rule.name());
                 let parked = kept.remove(rule.name());
-                chain.push(self.begin((stood, parked), rule, made, &mut refused));
+                chain.push(self.begin((stood, parked), rule, made, refused));
             }
-            self.run(chain, fed_by, inbox);
+            self.run(chain, graph.fed_by(places), inbox);
         }
-        let doors = self.doors();
-        self.empty_lobby(&doors);
-        self.lobby = None;
-        self.router.set(Table { doors });
+        self.router.set(Table { doors: self.doors() });
         self.compare();
-        refused
     }
 
     /// Puts the two sides of every trial together.
@@ -179,8 +225,12 @@ impl Board {
 
     /// Checks and compiles what is new or changed.
     fn make(&self, rule: Definition, refused: &mut Vec<(Arc<str>, Failure)>) -> (Definition, Made) {
-        let running = self.rules().find(|running| running.name() == rule.name());
-        if running.is_some_and(|running| running.is_same(&rule)) {
+        let mut all = self.chains.iter().flat_map(|chain| &chain.rules);
+        let known = all.find(|(running, _)| running.name() == rule.name());
+        let running = known.map(|(running, _)| running);
+        // One that stands still is tried anew.
+        let stands = known.is_some_and(|(_, shown)| shown.open().state != super::State::Stopped);
+        if stands && running.is_some_and(|running| running.is_same(&rule)) {
             return (rule, Made::Same);
         }
         match self.world.loader.load(&rule) {
@@ -201,6 +251,13 @@ impl Board {
         self.world.events.raise(chain::not_started(rule.name(), runs, code, message));
     }
 
+    /// Says that what kept a rule from running is over.
+    fn runs(&self, rule: &Definition) {
+        for code in [&chain::NOT_STARTED, &chain::STOPPED] {
+            self.world.events.clear(code, &chain::subject(rule.name()), "runs");
+        }
+    }
+
     /// Orders the rules. One that closes a circle is taken out until there is none.
     fn graph(
         &self,
@@ -210,13 +267,22 @@ impl Board {
     ) -> Graph {
         let status = self.router.status();
         let mut knots: Vec<Knot> = (made.iter())
-            .map(|(rule, _)| {
-                let declared = |kept: &Kept| outputs(&kept.declared);
-                let parked = kept.get(rule.name()).map(declared).unwrap_or_default();
+            .map(|(rule, made)| {
                 let report = status.iter().find(|report| report.name == *rule.name());
-                let running = report.map(|report| outputs(&report.declared)).unwrap_or_default();
-                let makes = rule.makes.iter().cloned().chain(parked).chain(running).collect();
-                Knot { name: Arc::clone(rule.name()), on: rule.on.clone(), makes }
+                let stands_still = report.is_some_and(|it| it.state == super::State::Stopped)
+                    && matches!(made, Made::Same | Made::Refused(_));
+                let (mut on, mut makes) = (rule.on.clone(), Vec::new());
+                if stands_still {
+                    on.clear();
+                } else if rule.mode == Mode::Live {
+                    let parked = kept.get(rule.name()).map(|kept| &kept.declared);
+                    let running = report.map(|report| &report.declared);
+                    makes.clone_from(&rule.makes);
+                    for declared in parked.into_iter().chain(running) {
+                        makes.extend(unannounced(declared, rule));
+                    }
+                }
+                Knot { name: Arc::clone(rule.name()), on, makes }
             })
             .collect();
         loop {
@@ -253,8 +319,6 @@ impl Board {
             let rules = rules.map(|(rule, _)| (rule.clone(), Shown::waiting(rule))).collect();
             doors.push(Door { inbox: Arc::clone(inbox), rules });
         }
-        // What waited for the beginning comes before what comes now.
-        self.empty_lobby(&doors);
         self.router.set(Table { doors });
         let old: Vec<Running> = old.into_iter().flatten().collect();
         old.iter().for_each(|running| running.inbox.close());
@@ -286,7 +350,9 @@ impl Board {
                 match loaded.open(&rule.settings, &node.series(), node.kept.clone()) {
                     Ok(opened) => {
                         let ladder = Ladder::new(opened.rule, rule.on_failure);
+                        self.runs(&rule);
                         node.replace(rule, Some(ladder));
+                        node.shown.open().declared = opened.declared;
                     }
                     Err(failure) => fail(self, &rule, true, failure),
                 }
@@ -309,9 +375,13 @@ impl Board {
                         message: "its thread has ended".to_owned(),
                     }),
                 };
-                let (ladder, failure) = match opened {
-                    Ok(opened) => (Some(Ladder::new(opened.rule, rule.on_failure)), None),
-                    Err(failure) => (None, Some(failure)),
+                let (ladder, declared, failure) = match opened {
+                    Ok(opened) => {
+                        self.runs(&rule);
+                        let ladder = Ladder::new(opened.rule, rule.on_failure);
+                        (Some(ladder), opened.declared, None)
+                    }
+                    Err(failure) => (None, kept.declared.clone(), Some(failure)),
                 };
                 if let Some(failure) = failure.clone().filter(|_| !told) {
                     fail(self, &rule, false, failure);
@@ -319,7 +389,9 @@ impl Board {
                 let mut node = Node::new(rule, ladder, kept, world);
                 // What was forked is on disk under the other name only.
                 node.anew = (!known || node.rule.beside.is_some()) && node.ladder.is_some();
-                node.shown.open().failure = failure;
+                let mut report = node.shown.open();
+                (report.failure, report.declared) = (failure, declared);
+                drop(report);
                 node
             }
         }
@@ -334,7 +406,9 @@ impl Board {
         rules.iter().for_each(|(_, shown)| shown.open().chain = Arc::clone(&names));
         let (give, done) = sync_channel(1);
         let sink = (self.world.sink)();
-        let chain = Chain::new(nodes, fed_by, sink, Arc::clone(&self.world.clock));
+        let declared = Arc::clone(&self.world.declared);
+        let clock = Arc::clone(&self.world.clock);
+        let chain = Chain::new(nodes, fed_by.clone(), sink, clock).telling(declared);
         let taken = Arc::clone(&inbox);
         let spawned = std::thread::Builder::new()
             .name("rules".to_owned())
@@ -355,20 +429,7 @@ impl Board {
                 ));
             }
         }
-        self.chains.push(Running { inbox, rules, done });
-    }
-
-    /// Hands what waited for the beginning to these doors.
-    fn empty_lobby(&self, doors: &[Door]) {
-        let Some(lobby) = &self.lobby else { return };
-        let World { points, clock, events, .. } = &self.world;
-        let router = Arc::<Router>::default();
-        router.set(Table { doors: doors.to_vec() });
-        let mut routes = Routes::new(router, Arc::clone(points), Arc::clone(clock), events.clone());
-        let mut sink = (self.world.sink)();
-        for input in lobby.drain() {
-            routes.split(group_of(input), &mut |group| drop(sink.take(vec![group], Vec::new())));
-        }
+        self.chains.push(Running { inbox, rules, fed_by, done });
     }
 
     fn doors(&self) -> Vec<Door> {
@@ -382,7 +443,6 @@ impl Board {
     pub fn stop(mut self, patience: Duration) {
         let until = Instant::now() + patience;
         self.router.set(Table::default());
-        self.empty_lobby(&[]);
         let chains = std::mem::take(&mut self.chains);
         chains.iter().for_each(|chain| chain.inbox.close());
         for chain in chains {
@@ -418,8 +478,8 @@ fn is_untouched(running: &Running, places: &[usize], made: &[Option<(Definition,
         })
 }
 
-/// Readings that a rule has declared, as the graph sees them.
-fn outputs(declared: &[crate::state::Declared]) -> Vec<Pattern> {
-    let data = declared.iter().filter(|output| output.stream == Stream::Data);
-    data.map(|output| Pattern::of(&output.device, &output.point)).collect()
+/// Readings that a rule has declared and its file did not announce, as the graph sees them.
+fn unannounced(declared: &[crate::state::Declared], rule: &Definition) -> Vec<Pattern> {
+    let news = declared.iter().filter(|output| rule.is_unannounced(output));
+    news.map(|output| Pattern::of(&output.device, &output.point)).collect()
 }

@@ -11,6 +11,7 @@
 mod compare;
 mod expect;
 mod feed;
+mod hold;
 mod play;
 mod scan;
 mod table;
@@ -25,6 +26,7 @@ use crate::reading::Stream;
 pub use compare::{Verdict, compare};
 pub use expect::{Expect, Wanted};
 pub use feed::{Fed, Feed};
+pub use hold::{Fell, hold, hold_all};
 pub use play::{Cuts, Open, Played, play};
 pub use table::{Case, CaseFault};
 

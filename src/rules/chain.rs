@@ -46,6 +46,8 @@ pub struct Chain {
     fed_by: Vec<usize>,
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
+    /// Called when a rule declared what its file did not announce.
+    declared: Arc<dyn Fn() + Send + Sync>,
     lists: HashMap<Box<[PointId]>, Arc<[PointId]>>,
 }
 
@@ -61,7 +63,14 @@ impl Chain {
         for (index, node) in nodes.iter_mut().enumerate() {
             node.index = index;
         }
-        Self { nodes, fed_by, sink, clock, lists: HashMap::new() }
+        let declared: Arc<dyn Fn() + Send + Sync> = Arc::new(|| ());
+        Self { nodes, fed_by, sink, clock, declared, lists: HashMap::new() }
+    }
+
+    /// Calls this when a rule declared what its file did not announce.
+    #[must_use]
+    pub fn telling(self, declared: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { declared, ..self }
     }
 
     /// Runs until the inbox is closed and empty, and gives the rules back.
@@ -143,6 +152,13 @@ impl Chain {
         }
         let groups = self.groups(items);
         self.hand_on(groups);
+        let mut has_news = false;
+        for node in &mut self.nodes {
+            has_news |= std::mem::take(&mut node.has_news);
+        }
+        if has_news {
+            (self.declared)();
+        }
     }
 
     /// Runs the rules, in their order, over the items from `from` on.

@@ -56,6 +56,17 @@ pub struct Written {
     pub with: Arc<str>,
     /// `limit`.
     pub limit: Asked,
+    /// The tests that name it.
+    pub tests: Arc<[Proof]>,
+}
+
+/// A `[test.NAME]` table of a rule, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The name of the table.
+    pub name: Arc<str>,
+    /// The table, as an inline table.
+    pub table: Arc<str>,
 }
 
 /// Whether what a rule makes goes on.
@@ -118,6 +129,14 @@ impl Definition {
             version: manifest.version.to_string().into(),
             ..self.clone()
         })
+    }
+
+    /// Returns whether others could take this output of it, and its file did not announce it.
+    #[must_use]
+    pub fn is_unannounced(&self, output: &Declared) -> bool {
+        output.stream == Stream::Data
+            && self.mode == Mode::Live
+            && !self.makes.iter().any(|made| made.takes(&output.device, &output.point))
     }
 
     /// Returns whether it takes this point of a source.

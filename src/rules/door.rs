@@ -91,7 +91,10 @@ impl Door {
         }
         folder.keep(&edition, pushed.file, pushed.signature)?;
         let before = folder.ledger().posts.get(&post).cloned().unwrap_or_default();
-        let (after, stands) = succeed(&before, &edition, &pushed, site.has_trials());
+        let suits =
+            |live: &Edition| folder.read(live).is_some_and(|held| site.suits(&post, &held.file));
+        let is_tried = site.has_trials() && before.live.as_ref().is_some_and(suits);
+        let (after, stands) = succeed(&before, &edition, &pushed, is_tried);
         let change = |ledger: &mut Ledger| {
             ledger.posts.insert(post.clone(), after.clone());
             if let Some(signed) = &signed {
@@ -378,14 +381,19 @@ fn find_post(
     }
 }
 
-/// Says what a post runs after a version came in.
-fn succeed(before: &Post, edition: &Edition, pushed: &Pushed<'_>, trials: bool) -> (Post, Stands) {
+/// Says what a post runs after a version came in: that beside the live one, if it is to be tried so.
+fn succeed(
+    before: &Post,
+    edition: &Edition,
+    pushed: &Pushed<'_>,
+    is_tried: bool,
+) -> (Post, Stands) {
     let mut after = before.clone();
     if pushed.is_configured {
         after.file = Some(edition.digest.clone());
     }
     let is_live = after.live.as_ref() == Some(edition);
-    let begins_live = !trials || after.live.is_none() || !after.enabled;
+    let begins_live = !is_tried || !after.enabled;
     if is_live {
         after.trial = None;
     } else if begins_live {

@@ -72,6 +72,13 @@ impl Graph {
         }
         Ok(Self { chains, edges })
     }
+
+    /// Returns how many rules feed each of these.
+    #[must_use]
+    pub fn fed_by(&self, places: &[usize]) -> Vec<usize> {
+        let count = |place: &usize| self.edges.iter().filter(|(_, to)| to == place).count();
+        places.iter().map(count).collect()
+    }
 }
 
 /// Puts each rule behind those that feed it, else as they stand in the configuration.

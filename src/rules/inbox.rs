@@ -28,7 +28,7 @@ pub struct Input {
 pub enum Refusal {
     /// The chain is behind.
     Full(Input),
-    /// The chain has ended, or another has taken its place.
+    /// The chain has not begun, has ended, or another has taken its place.
     Closed(Input),
 }
 
@@ -112,13 +112,6 @@ impl Inbox {
     pub fn close(&self) {
         self.lock().closed = true;
         self.wake.notify_one();
-    }
-
-    /// Gives back what waits, and goes on.
-    pub fn drain(&self) -> Vec<Input> {
-        let mut inner = self.lock();
-        inner.readings = 0;
-        inner.inputs.drain(..).collect()
     }
 
     /// As [`Inbox::close`], and gives back what waits.

@@ -34,7 +34,7 @@ pub mod router;
 pub mod settings;
 pub mod signature;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod time;
 pub mod trial;
 pub mod want;

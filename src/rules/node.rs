@@ -69,6 +69,8 @@ pub struct Node {
     pub held: VecDeque<Item>,
     /// Its place in the chain.
     pub index: usize,
+    /// It declared what its file did not announce since this was looked at last.
+    pub has_news: bool,
     time: Time,
     series: Vec<PointId>,
     series_of: HashMap<PointId, u32>,
@@ -109,6 +111,7 @@ impl Node {
             shown: Shown::new(report),
             held: VecDeque::new(),
             index: 0,
+            has_news: false,
             time,
             series: Vec::new(),
             series_of: HashMap::new(),
@@ -388,7 +391,10 @@ impl Node {
         while let Some(output) = self.kept.declared.get(self.outputs.len()) {
             let info = PointInfo::new(&output.device, &output.point, &output.unit);
             match self.points.intern(info) {
-                Ok(point) => self.outputs.push((output.stream, point)),
+                Ok(point) => {
+                    self.has_news |= self.rule.is_unannounced(output);
+                    self.outputs.push((output.stream, point));
+                }
                 Err(_) => {
                     self.stop(&Failure {
                         code: "output.points".to_owned(),

@@ -200,8 +200,9 @@ impl Routes {
             let carries = *keep && place == 0;
             let given = Input { goes_on: carries, ..input.clone() };
             let door = &self.table.doors[*chain];
-            if let Err(Refusal::Full(_) | Refusal::Closed(_)) = door.inbox.push(given) {
-                let unruled = self.is_behind(door, &input);
+            if let Err(refusal) = door.inbox.push(given) {
+                let is_behind = matches!(refusal, Refusal::Full(_));
+                let unruled = self.go_past(door, &input, is_behind);
                 goes_on |= carries || (!*keep && unruled);
             }
         }
@@ -210,8 +211,9 @@ impl Routes {
         }
     }
 
-    /// Notes that a chain is behind. Returns whether its readings go on unruled.
-    fn is_behind(&self, door: &Door, input: &Input) -> bool {
+    /// Counts what goes past a chain that is behind, or has not begun. Returns whether it goes on
+    /// unruled.
+    fn go_past(&self, door: &Door, input: &Input, is_behind: bool) -> bool {
         let Some(info) = input.points.first().map(|point| self.points.info(*point)) else {
             return false;
         };
@@ -229,7 +231,9 @@ impl Routes {
                 unruled = true;
             }
             drop(report);
-            self.events.raise(chain::behind(rule.name(), limits::RULE_INBOX_READINGS_MAX));
+            if is_behind {
+                self.events.raise(chain::behind(rule.name(), limits::RULE_INBOX_READINGS_MAX));
+            }
         }
         unruled
     }

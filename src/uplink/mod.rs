@@ -49,6 +49,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -90,6 +91,19 @@ pub struct Identity {
     pub config_hash: Arc<str>,
     /// Site and groups, sent in `meta`.
     pub labels: Vec<(String, String)>,
+    /// The rules whose output counts, sent in `meta`.
+    pub rules: Vec<Ruled>,
+}
+
+/// A rule that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ruled {
+    /// As the configuration names it.
+    pub rule: Arc<str>,
+    /// The version its author gave it.
+    pub version: Arc<str>,
+    /// SHA-256 of its file, hexadecimal.
+    pub digest: Arc<str>,
 }
 
 /// Proof that a link works.
@@ -171,7 +185,7 @@ impl<O: Outbox> Uplink<O> {
         let link = watch::Sender::new(LinkState::default());
         let config_hash = Arc::clone(&settings.config_hash);
         let labels = settings.labels.clone();
-        let identity = watch::Sender::new(Identity { config_hash, labels });
+        let identity = watch::Sender::new(Identity { config_hash, labels, rules: Vec::new() });
         Self {
             settings,
             outbox,

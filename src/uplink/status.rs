@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Identity;
 use super::outbox::{Outbox, Standing};
+use super::{Identity, Ruled};
 use crate::clock::{Clock, counts_from_boot};
 use crate::reading::{PointId, Points, Stream, UnixMillis};
 
@@ -33,7 +33,7 @@ struct Meta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     series: Option<Vec<Series>>,
     series_count: usize,
-    rules: [(); 0],
+    rules: &'a [Ruled],
 }
 
 /// `[device, point, unit]`, and the protocol address when there is one.
@@ -98,7 +98,7 @@ pub fn meta(
         labels: labels(identity),
         series: series(points, count, bytes_max),
         series_count: count,
-        rules: [],
+        rules: &identity.rules,
     };
     let whole = serde_json::to_vec(&meta).unwrap_or_default();
     if meta.series.is_some() && whole.len() <= bytes_max {
@@ -153,7 +153,8 @@ mod tests {
         for n in 0..1000 {
             points.intern(PointInfo::new(&format!("device-{n}"), "temperature", "Cel")).unwrap();
         }
-        let identity = Identity { config_hash: "c0ffee".into(), labels: Vec::new() };
+        let identity =
+            Identity { config_hash: "c0ffee".into(), labels: Vec::new(), rules: Vec::new() };
         let about = ("gw-1", &identity);
         let (whole, fits) = meta(about, 1, (&points, 1000), 64 * 1024);
         assert!(fits && whole.len() > 32 * 1024, "{}", whole.len());

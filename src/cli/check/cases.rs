@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::events::Notice;
 use crate::events::author as told;
-use crate::rules::cases::{Cuts, Verdict, compare, play};
+use crate::rules::cases::hold;
 use crate::rules::{Code, Engine, Instance, Program, Rule, Settings};
 
 /// How one test went.
@@ -53,19 +53,8 @@ pub fn run(config: &Config) -> Vec<Ran> {
                     let instance = Instance::open(&program, &settings, series, kept)?;
                     Ok(Box::new(instance) as Box<dyn Rule>)
                 };
-                match play(&test.case, &open, Cuts::WHOLE) {
-                    Err(failure) => {
-                        let why =
-                            format!("the rule failed ({}): {}", failure.code, failure.message);
-                        Some(told::case_failed(&name, &why, &[]))
-                    }
-                    Ok(played) => match compare(&test.case.expect, &played.came) {
-                        Verdict::Passed => None,
-                        Verdict::Failed { difference, came } => {
-                            Some(told::case_failed(&name, &difference, &came))
-                        }
-                    },
-                }
+                let fell = hold(&test.case, &open).err();
+                fell.map(|fell| told::case_failed(&name, &fell.difference, &fell.came))
             }
         };
         all.push(Ran { name, trouble });

@@ -21,6 +21,9 @@ pub trait Site: Send + Sync {
     /// What does not fit, a sentence.
     fn fits(&self, post: &str, file: &[u8]) -> Result<(), String>;
 
+    /// Whether a file that ran at a table can still run there: the table may have other parameters.
+    fn suits(&self, post: &str, file: &[u8]) -> bool;
+
     /// Makes exactly this run at a post, between two batches. What runs already goes on untouched.
     ///
     /// # Errors

@@ -60,6 +60,10 @@ impl Site for Words {
         if fails { Err("the test freeze fails".to_owned()) } else { Ok(()) }
     }
 
+    fn suits(&self, _: &str, _: &[u8]) -> bool {
+        true
+    }
+
     fn arrange(&self, post: &str, running: Running<'_>) -> Result<(), String> {
         let text = |file: &[u8]| String::from_utf8(file.to_vec()).unwrap();
         let all = [running.live, running.trial];
