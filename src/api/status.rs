@@ -147,7 +147,7 @@ pub struct Source {
 pub struct Rule {
     /// The table's name.
     pub rule: String,
-    /// `running`, `given up`, `waiting`, `stopped`, `off` (disabled), `not running` (nothing was let in).
+    /// `running`, `given up`, `waiting`, `stopped`, `off` (disabled), or `not running`.
     pub state: String,
     /// The rule's own name.
     pub name: String,

@@ -135,12 +135,12 @@ pub static STATE_UNREAD: Code = Code {
 pub static SLOW_BEGIN: Code = Code {
     id: "FG-W31",
     title: "rules take long to begin",
-    about: "At a start sources wait for the rules that take their readings, so that nothing is read that \
-            only memory holds. Rules whose code was compiled before begin within milliseconds; new ones, \
-            and all of them after another version of fieldgate was installed, are compiled first, which \
-            takes a small board seconds a rule. When that takes too long, or the disk does not say what \
-            the rules had kept, sources begin without them: what is read goes on unruled or is dropped, \
-            as each rule's on_failure says, and is counted in its status.",
+    about: "At a start sources wait for the rules that take their readings, so that nothing is read \
+            that only memory holds. Rules whose code was compiled before begin within milliseconds; \
+            new ones, and all of them after another version of fieldgate was installed, are compiled \
+            first, which takes a small board seconds a rule. When that takes too long, or the disk \
+            does not say what the rules had kept, sources begin without them: what is read goes on \
+            unruled or is dropped, as each rule's on_failure says, and is counted in its status.",
 };
 
 /// Returns the subject of everything about a rule.
