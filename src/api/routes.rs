@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -28,23 +31,39 @@ pub(super) fn routes(desk: Arc<dyn Desk>) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES_MAX))
+        .layer(map_response(in_our_words))
         .with_state(desk)
+}
+
+/// What the router refuses by itself (a path or query that cannot be read) it says in words of its own.
+async fn in_our_words(response: Response) -> Response {
+    let json = "application/json";
+    let is_ours = response.headers().get(CONTENT_TYPE).is_some_and(|it| it == json);
+    if is_ours || !response.status().is_client_error() {
+        return response;
+    }
+    let notice = say::bad_request("has a path or query that cannot be read");
+    Refusal::new(Why::Malformed, notice).into_response()
 }
 
 /// Routes that change the configuration. A body may be a whole one.
 fn orders() -> Router<Arc<dyn Desk>> {
     let orders = ["plan", "reload", "apply", "confirm", "rollback"];
     let routes = orders.into_iter().fold(Router::new(), |routes, name| {
-        let asked = move |State(desk): Asked, body: Bytes| async move {
-            match ConfigOrder::read(name, &body) {
+        let asked = move |State(desk): Asked, body: Result<Bytes, BytesRejection>| async move {
+            let too_large = |_| Refusal::new(Why::TooLarge, say::body_too_large(ORDER_BYTES_MAX));
+            match ConfigOrder::read(name, &body.map_err(too_large)?) {
                 Some(order) => desk.configure(order).await.map(Json),
                 None => Err(Refusal::new(Why::Malformed, changes::malformed(name))),
             }
         };
         routes.route(&format!("/v1/{name}"), post(asked))
     });
-    routes.layer(DefaultBodyLimit::max(2 * limits::CONFIG_BYTES_MAX))
+    routes.layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
 }
+
+/// A whole configuration, and room for how JSON writes line ends and quotes.
+const ORDER_BYTES_MAX: usize = 2 * limits::CONFIG_BYTES_MAX;
 
 async fn history(State(desk): Asked) -> Result<Json<serde_json::Value>, Refusal> {
     desk.configure(ConfigOrder::History {}).await.map(Json)

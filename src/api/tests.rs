@@ -139,6 +139,28 @@ async fn what_nobody_knows_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn what_the_router_cannot_read_is_refused_in_our_words_too() {
+    beside(async |path| {
+        let large = vec![b'a'; 2 * limits::CONFIG_BYTES_MAX + 1];
+        let cases: [(&str, &[u8], &str, &str); 4] = [
+            ("GET /v1/history/99999999999999999999999", b"", "400", "path or query"),
+            ("GET /v1/rules/%ff/logs", b"", "400", "path or query"),
+            ("PUT /v1/rules?to=%ff", b"x", "400", "path or query"),
+            ("POST /v1/apply", &large, "413", "more than"),
+        ];
+        for (line, body, status, words) in cases {
+            let answer = send(path, line, "", body).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line}: {answer}");
+            assert!(
+                answer.contains("\"code\":\"FG-A") && answer.contains(words),
+                "{line}: {answer}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn noise_ends_its_own_connection_and_no_other() {
     beside(async |path| {
         let headers = "x: y\r\n".repeat(limits::API_HEADERS_MAX + 1);

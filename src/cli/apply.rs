@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
@@ -37,7 +38,7 @@ pub(super) struct Apply {
     #[arg(value_name = "FILE|FOLDER")]
     files: Vec<PathBuf>,
     /// Go back by itself unless confirmed within this time
-    #[arg(long, value_name = "TIME", requires = "files")]
+    #[arg(long, value_name = "TIME", requires = "files", value_parser = super::time)]
     confirm: Option<humantime::Duration>,
     /// Print JSON
     #[arg(long)]
@@ -59,7 +60,7 @@ pub(super) struct Rollback {
     #[arg(value_name = "NUMBER")]
     number: Option<u64>,
     /// Go forth again by itself unless confirmed within this time
-    #[arg(long, value_name = "TIME", requires = "number")]
+    #[arg(long, value_name = "TIME", requires = "number", value_parser = super::time)]
     confirm: Option<humantime::Duration>,
 }
 
@@ -83,8 +84,8 @@ impl Plan {
             Err(fatal) if fatal.exit == Exit::Unreachable => {
                 // Without a daemon: against what stands on disk, or against nothing.
                 let before = given.and_then(|_| config::load(path, Options::default()).ok());
-                let before = before.map_or_else(Parts::default, |config| Parts::of(&config));
-                let plan = before.plan(&Parts::of(&wanted));
+                let before = before.map(|config| Parts::of(&config));
+                let plan = before.unwrap_or_default().plan(&Parts::of(&wanted));
                 let text = format!("{plan}\nThe daemon does not run; this is for its next start.");
                 json!({ "plan": plan, "text": text })
             }
@@ -114,7 +115,7 @@ impl Apply {
         match self.confirm {
             Some(time) => {
                 let answer = try_out(path, &texts, time)?;
-                Ok(self.print(&answer, &on_trial(&answer, time)))
+                Ok(self.print(&answer, &on_trial(&answer)))
             }
             None => {
                 let answer = put(path, &texts)?;
@@ -169,7 +170,7 @@ impl Rollback {
         let (answer, more) = match self.confirm {
             Some(time) => {
                 let answer = try_out(path, &texts, time)?;
-                let more = on_trial(&answer, time);
+                let more = on_trial(&answer);
                 (answer, more)
             }
             None => (put(path, &texts)?, format!("version {number} is in force again")),
@@ -187,7 +188,8 @@ impl Rollback {
                 let kept =
                     |v: &&Version| v.state == VersionState::Kept && Some(v.number) != in_force;
                 let before = versions.iter().find(kept).map(|version| version.number);
-                before.ok_or_else(|| Fatal::new(Exit::Problem, say::no_version(0).to_string()))?
+                before
+                    .ok_or_else(|| Fatal::new(Exit::Problem, say::nothing_before().to_string()))?
             }
         };
         let missing = || Fatal::new(Exit::Problem, say::no_version(number).to_string());
@@ -282,7 +284,12 @@ fn candidate(path: &Path, files: &[PathBuf]) -> Result<Texts, Fatal> {
     match read {
         Ok(texts) if texts.is_proper() => Ok(texts),
         Ok(_) => Err(Fatal::new(Exit::Problem, say::improper().to_string())),
-        Err(error) => Err(Fatal::new(Exit::Problem, say::unreadable(error.kind()).to_string())),
+        Err(error) => {
+            let readable = |file: &&PathBuf| std::fs::metadata(file).is_ok();
+            let culprit = files.iter().find(|file| !readable(file)).or(files.first());
+            let named = culprit.map_or_else(String::new, |file| file.display().to_string());
+            Err(Fatal::new(Exit::Problem, say::unreadable(&named, error.kind()).to_string()))
+        }
     }
 }
 
@@ -290,8 +297,11 @@ fn try_out(path: &Path, texts: &Texts, time: humantime::Duration) -> Result<Valu
     ask(path, "/v1/apply", &json!({ "texts": texts, "confirm_s": time.as_secs(), "by": who() }))
 }
 
-fn on_trial(answer: &Value, time: humantime::Duration) -> String {
+/// The daemon has bounds for the time, so its word counts.
+fn on_trial(answer: &Value) -> String {
     let number = &answer["number"];
+    let time = Duration::from_secs(answer["confirm_s"].as_u64().unwrap_or_default());
+    let time = humantime::format_duration(time);
     format!("version {number} is on trial for {time}; to keep it: fieldgate confirm")
 }
 

@@ -13,6 +13,7 @@ use crate::batch::text;
 use crate::cli::wear::Outlook;
 use crate::config;
 use crate::error::{Exit, Fatal};
+use crate::events::counted;
 use crate::reading::Stream;
 use crate::store::settings::Settings;
 use crate::store::{self, OpenError, RuleStatus, Shelf, Status, UplinkStatus, Used};
@@ -121,28 +122,28 @@ fn as_text(path: &Path, status: &Status) -> String {
         let part = status.stream(stream);
         let oldest = part.oldest.map_or("-".to_owned(), text::rfc3339);
         text.push_str(&format!(
-            "\n{:<8} {} readings in {} batches wait ({}), {} not sealed yet; oldest {oldest}\n\
-             {:8} next sequence {}, lowest held {}; {} readings dropped, {} batches damaged",
+            "\n{:<8} {} in {} waiting ({}), {} not sealed yet; oldest {oldest}\n\
+             {:8} next sequence {}, lowest held {}; {} dropped, {} damaged",
             stream.name(),
-            part.readings,
-            part.batches,
+            counted(part.readings, "reading"),
+            counted(part.batches, "batch"),
             bytesize::ByteSize(part.bytes),
             part.readings_open,
             "",
             part.seq_next,
             part.lo,
-            part.dropped,
-            part.damaged,
+            counted(part.dropped, "reading"),
+            counted(part.damaged, "batch"),
         ));
     }
     for stream in Stream::ALL {
         let part = status.shelf(Shelf::salvaged(stream));
         if part.seq_next > 1 {
             text.push_str(&format!(
-                "\nsalvaged {} {} readings in {} batches of earlier epochs wait ({}); {} dropped",
+                "\nsalvaged {} {} in {} of earlier epochs waiting ({}); {} dropped",
                 stream.name(),
-                part.readings,
-                part.batches,
+                counted(part.readings, "reading"),
+                counted(part.batches, "batch"),
                 bytesize::ByteSize(part.bytes),
                 part.dropped,
             ));
@@ -219,9 +220,9 @@ fn uplinks_as_text(status: &Status) -> String {
             if backlog.batches > 0 || *shelf == Shelf::Data {
                 let oldest = backlog.oldest.map_or("-".to_owned(), text::rfc3339);
                 text.push_str(&format!(
-                    "\nuplink   {}: {} batches of {} wait, from {}; oldest {oldest}",
+                    "\nuplink   {}: {} of {} waiting, from {}; oldest {oldest}",
                     uplink.name,
-                    backlog.batches,
+                    counted(backlog.batches, "batch"),
                     shelf.name(),
                     backlog.lo,
                 ));

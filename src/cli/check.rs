@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::config::address::{as_modicon, form_as_written};
 use crate::config::{Config, Fault, Faults, Options, SourceSettings, load};
 use crate::error::Exit;
-use crate::events::rounded;
+use crate::events::{counted, rounded};
 use crate::sources::modbus;
 use crate::sources::modbus::settings::{Bus, Device, Form, Link};
 
@@ -128,8 +128,7 @@ fn summary(path: &Path, config: &Config, all_points: bool) -> String {
     }
     let warnings = match config.warnings.len() {
         0 => String::new(),
-        1 => ", 1 warning".to_owned(),
-        many => format!(", {many} warnings"),
+        many => format!(", {}", counted(many, "warning")),
     };
     text += &lines.join("\n");
     text + &format!(
@@ -140,12 +139,6 @@ fn summary(path: &Path, config: &Config, all_points: bool) -> String {
         counted(points, "configured point"),
         config.hash,
     )
-}
-
-/// Returns a number of things: `1 device`, `2 devices`.
-fn counted(number: usize, thing: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {thing}{plural}")
 }
 
 fn link(bus: &Bus) -> String {
@@ -163,12 +156,9 @@ fn device_lines(device: &Device, all_points: bool, lines: &mut Vec<String>) -> u
         _ => 1,
     };
     let points = device.points.iter().map(|point| count(&point.form)).sum();
-    let many = if points == 1 { "point" } else { "points" };
-    let requests = match modbus::requests(device) {
-        1 => "1 request".to_owned(),
-        more => format!("{more} requests"),
-    };
-    lines.push(format!("  {}  id {}  {points} {many} in {requests}", device.name, device.id));
+    let requests = counted(modbus::requests(device), "request");
+    let of_points = counted(points, "point");
+    lines.push(format!("  {}  id {}  {of_points} in {requests}", device.name, device.id));
     let shown = if all_points { device.points.len() } else { POINTS_SHOWN };
     let width = device.points.iter().take(shown).map(|p| p.name.chars().count()).max().unwrap_or(0);
     for point in device.points.iter().take(shown) {

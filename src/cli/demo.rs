@@ -13,10 +13,10 @@ use crate::error::{Exit, Fatal};
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Take the broker away for this long, and show the buffer fill and drain
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     outage: Option<humantime::Duration>,
     /// End by itself after this long
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", value_parser = super::time)]
     duration: Option<humantime::Duration>,
     /// JSON, one reading a line
     #[arg(long)]

@@ -19,7 +19,7 @@ use super::target::Target;
 use crate::api::status::{Status as Told, Uplink as ToldUplink};
 use crate::config::{self, Config, SourceSettings};
 use crate::error::{Exit, Fatal};
-use crate::events::{Notice, rounded};
+use crate::events::{Notice, counted, rounded};
 use crate::sources::line::ports::holder;
 use crate::sources::modbus::settings::{Bus, Link};
 
@@ -215,14 +215,14 @@ impl Round<'_> {
                 let said = format!("{} can be used", self.config_path.display());
                 match config.warnings.len() {
                     0 => Finding::good("check", said),
-                    n => Finding::odd("check", format!("{said}, {n} warnings: fieldgate check")),
+                    n => {
+                        let warnings = counted(n, "warning");
+                        Finding::odd("check", format!("{said}, {warnings}: fieldgate check"))
+                    }
                 }
             }
-            Err(faults) => {
-                let many = if faults.count() == 1 { "fault" } else { "faults" };
-                Finding::bad("check", format!("{} {many}", faults.count()))
-                    .said_whole(faults.to_string())
-            }
+            Err(faults) => Finding::bad("check", counted(faults.count(), "fault"))
+                .said_whole(faults.to_string()),
         };
         let mut print = self.begin("configuration".to_owned());
         print(finding);
@@ -331,7 +331,7 @@ impl Round<'_> {
 
 /// What the gateway itself says of an uplink, before it is tried beside it.
 fn as_the_gateway_says(told: &ToldUplink) -> Finding {
-    let waits = format!("{} batches wait", told.batches_waiting);
+    let waits = format!("{} waiting", counted(told.batches_waiting, "batch"));
     let ago = told.acknowledged_s.map_or("nothing was acknowledged yet".to_owned(), |seconds| {
         format!("last acknowledgement {} ago", rounded(Duration::from_secs(seconds)))
     });

@@ -24,7 +24,10 @@ const COLUMNS: usize = 78;
 
 impl Explain {
     pub(super) fn run(&self) -> Result<Exit, Fatal> {
-        let asked = self.code.as_deref().map(|code| code.trim().to_ascii_uppercase());
+        let asked = self.code.as_deref().map(|code| {
+            let code = code.trim().to_ascii_uppercase();
+            if code.starts_with("FG-") { code } else { format!("FG-{code}") }
+        });
         let found: Vec<&Code> =
             catalogue().filter(|c| asked.as_ref().is_none_or(|asked| c.id == asked)).collect();
         if let (Some(asked), true) = (&asked, found.is_empty()) {

@@ -120,7 +120,7 @@ enum Command {
 #[must_use]
 pub fn main() -> Exit {
     crate::rules::compile::has_command();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
     let ended = match arguments.command {
         Command::Run => run::run(&arguments.config),
         Command::Status(status) => status.run(&arguments.config),
@@ -151,6 +151,29 @@ pub fn main() -> Exit {
         complain(&fatal);
         fatal.exit
     })
+}
+
+/// Ends a command that was called wrongly, or asked for help. What the standard library says of a
+/// number that is none reaches no person.
+#[expect(clippy::print_stderr, reason = "the last word of a command that was called wrongly")]
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    let plain = NUMBER_WORDS.iter().find(|(theirs, _)| text.contains(theirs));
+    let Some((theirs, ours)) = plain else { error.exit() };
+    eprint!("{}", text.replace(theirs, ours));
+    std::process::exit(i32::from(Exit::Usage as u8))
+}
+
+/// What the standard library says of text that is no number, and what is said here.
+const NUMBER_WORDS: [(&str, &str); 3] = [
+    ("invalid digit found in string", "this is no whole number"),
+    ("invalid float literal", "this is no number"),
+    ("cannot parse integer from empty string", "a number is missing"),
+];
+
+/// Reads a time, as every option that takes one does.
+fn time(text: &str) -> Result<humantime::Duration, String> {
+    text.parse().map_err(|_| "a time is a number with its unit: 500ms, 30s, 5m, 2h, 1d".to_owned())
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a command that failed")]

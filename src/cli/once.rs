@@ -26,7 +26,7 @@ pub(super) struct Once {
     #[arg(long)]
     json: bool,
     /// Longest time to wait for the slowest source
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = super::time)]
     timeout: humantime::Duration,
 }
 

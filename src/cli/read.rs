@@ -47,7 +47,7 @@ pub(super) struct Read {
     #[arg(long)]
     rtu: bool,
     /// Longest wait for the answer
-    #[arg(long, value_name = "TIME", default_value = "1s")]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = super::time)]
     timeout: humantime::Duration,
 }
 
@@ -133,7 +133,8 @@ impl Read {
             other => return Err(usage(&other.join(" "), "names no address")),
         };
         let id = id.parse().map_err(|_| usage(id, "is no id from 0 to 255"))?;
-        let (table, address) = parse(&address).map_err(|why| usage(&address, &why))?;
+        let (table, address) = parse(&address)
+            .map_err(|why| usage(&address, &format!("is no address of a register: {why}")))?;
         let target = Target::find(target, config)?;
         let known = match &target {
             Target::Serial { known: Some((_, line)), .. } => Some(*line),

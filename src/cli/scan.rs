@@ -46,7 +46,7 @@ pub(super) struct Modbus {
     #[arg(long)]
     all: bool,
     /// Wait for each answer; 80ms on a line, 600ms on a network when absent
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     timeout: Option<humantime::Duration>,
     /// JSON, one object
     #[arg(long)]

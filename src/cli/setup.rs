@@ -16,7 +16,7 @@ use self::ask::{Asker, Stopped};
 use self::drafts::Drafts;
 use crate::config::{self, legal_name, name_trouble, outline};
 use crate::error::{Exit, Fatal};
-use crate::events::firsthour;
+use crate::events::{counted, firsthour};
 
 /// Sets the gateway up: name, ports, scan, templates, first values, uplink
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ use crate::events::firsthour;
   uplink, user, password, ca, uplink.keep, write, start
 A value of \"-\" means none. fieldgate setup --yes takes every default that nobody answers.")]
 pub(super) struct Setup {
-    /// Answers, one \"key = value\" a line; what it does not name is asked, or takes its default where
+    /// Answers, one `key = value` a line; what it does not name is asked, or takes its default where
     /// there is no terminal
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
@@ -47,6 +47,10 @@ struct Walk<'a> {
 impl Setup {
     pub(super) fn run(self, main: &Path) -> Result<Exit, Fatal> {
         super::log_to_stderr(super::LevelFilter::ERROR);
+        may_write(main).map_err(|error| {
+            let notice = firsthour::not_written(main, error.kind());
+            Fatal::new(Exit::Unreachable, notice.to_string())
+        })?;
         let ask = Asker::new(self.answers.as_deref(), &self.set, self.yes)
             .map_err(|why| Fatal::new(Exit::Usage, why))?;
         let mut walk = Walk { main, ask, drafts: Drafts::new(main) };
@@ -150,7 +154,7 @@ impl Walk<'_> {
             return Err(Stopped::Fatal(Fatal::new(Exit::Problem, notice.to_string())));
         }
         for (path, lines) in self.drafts.summary() {
-            self.ask.say(&format!("  {} ({lines} lines)", path.display()));
+            self.ask.say(&format!("  {} ({})", path.display(), counted(lines, "line")));
         }
         if !self.ask.yes("write", "write these files", true)? {
             return Err(Stopped::Left);
@@ -182,6 +186,22 @@ impl Walk<'_> {
             _ => "systemctl would not; look at: journalctl -u fieldgate",
         });
         Ok(())
+    }
+}
+
+/// Says at once what would otherwise be said after the last question: that this user may not read what
+/// is there, or not write beside it. A folder that is not there yet is made.
+fn may_write(main: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, access};
+    match std::fs::File::open(main) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(error),
+        _ => {}
+    }
+    let folder = main.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    match folder.ancestors().find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(access(folder, Access::WRITE_OK)?),
+        None => Ok(()),
     }
 }
 

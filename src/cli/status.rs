@@ -10,7 +10,7 @@ use clap::Args;
 use super::client::Daemon;
 use crate::api::status::{Health, Rule, Status as Told};
 use crate::error::{Exit, Fatal};
-use crate::events::rounded;
+use crate::events::{counted, rounded};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -38,6 +38,9 @@ impl Status {
         })
     }
 }
+
+/// Things that are wrong which fit one screen: a lost bus brings one for each of its devices.
+const STANDING_SHOWN: usize = 5;
 
 fn screen(told: &Told) -> String {
     let health = match told.health {
@@ -67,8 +70,11 @@ fn screen(told: &Told) -> String {
             (false, None) => "NOT connected".to_owned(),
         };
         text += &format!(
-            "\n uplink   {}  {state}; {} readings in {} batches sent, {} batches wait",
-            uplink.name, uplink.readings_sent, uplink.batches_sent, uplink.batches_waiting
+            "\n uplink   {}  {state}; {} in {} sent, {} waiting",
+            uplink.name,
+            counted(uplink.readings_sent, "reading"),
+            counted(uplink.batches_sent, "batch"),
+            counted(uplink.batches_waiting, "batch"),
         );
     }
     if told.uplinks.is_empty() {
@@ -79,13 +85,19 @@ fn screen(told: &Told) -> String {
         _ => "NOT set: readings get their dates when it is".to_owned(),
     };
     text += &format!("\n clock    {clock}");
-    for standing in &told.standing {
+    // What needs a person first; what is left out is for whoever reads JSON.
+    let (errors, others): (Vec<_>, Vec<_>) =
+        told.standing.iter().partition(|standing| standing.weight == "error");
+    for standing in errors.into_iter().chain(others).take(STANDING_SHOWN) {
         text += &format!(
-            "\n\n{}\n  for {}, seen {} times",
+            "\n\n{}\n  for {}, seen {}",
             standing.text,
             ago(standing.since_s),
-            standing.count
+            counted(standing.count, "time"),
         );
+    }
+    if let Some(more) = told.standing.len().checked_sub(STANDING_SHOWN).filter(|more| *more > 0) {
+        text += &format!("\n\nand {more} more: fieldgate status --json tells them all");
     }
     if !told.standing.is_empty() {
         text += "\n\nfieldgate doctor looks closer";
@@ -127,10 +139,16 @@ fn buffer(told: &Told) -> String {
     }
     let waiting = match (batches, readings) {
         (0, 0) => "empty".to_owned(),
-        _ => format!("{readings} readings wait, {batches} batches sealed"),
+        _ => {
+            let (readings, batches) = (counted(readings, "reading"), counted(batches, "batch"));
+            format!("{readings} waiting, {batches} sealed")
+        }
     };
-    let dropped =
-        if dropped == 0 { String::new() } else { format!(", {dropped} readings DROPPED") };
+    let dropped = if dropped == 0 {
+        String::new()
+    } else {
+        format!(", {} DROPPED", counted(dropped, "reading"))
+    };
     let health = match &*told.store.health {
         "good" => "",
         "refused" => "; the disk REFUSES",

@@ -17,7 +17,7 @@ use crate::cli::client::Daemon;
 use crate::clock::{Clock as _, System};
 use crate::config::{self, outline};
 use crate::error::{Exit, Fatal};
-use crate::events::firsthour;
+use crate::events::{counted, firsthour};
 use crate::limits;
 use crate::sources::line::ports;
 use crate::store;
@@ -50,13 +50,13 @@ impl Support {
         let mut out = io::stdout().lock();
         for (name, text) in &parts {
             // A closed pipe is the reader's choice.
-            let _ = writeln!(out, "  {name}  {} lines", text.lines().count());
+            let _ = writeln!(out, "  {name}  {}", counted(text.lines().count(), "line"));
         }
         let _ = writeln!(
             out,
-            "{}: {} secrets taken out; look through it before you send it",
+            "{}: {} taken out; look through it before you send it",
             to.display(),
-            redactor.taken()
+            counted(redactor.taken(), "secret")
         );
         Ok(Exit::Done)
     }

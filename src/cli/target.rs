@@ -66,6 +66,12 @@ impl Target {
         if let Some(path) = node {
             return Ok(Self::serial(&path, known(&path)));
         }
+        // Whoever names a device means the line or host behind which it is.
+        let device = outline.devices.iter().find(|device| device.name == named);
+        let bus = device.and_then(|device| bus_of(&device.via)).filter(|bus| *bus != named);
+        if let Some(bus) = bus {
+            return Self::find(bus, config);
+        }
         match host_and_port(named, Some(MODBUS_PORT)) {
             Ok((host, port)) => Ok(Self::Network { host, port }),
             Err(why) => {
@@ -169,6 +175,15 @@ impl fmt::Display for Target {
     }
 }
 
+/// Returns the port or host of a Modbus device, from its `via`.
+fn bus_of(via: &str) -> Option<&str> {
+    let words: Vec<_> = via.split_whitespace().collect();
+    match words.as_slice() {
+        ["modbus", "tcp" | "rtu-over-tcp", bus, "id", ..] | ["modbus", bus, "id", ..] => Some(*bus),
+        _ => None,
+    }
+}
+
 /// Whether two paths lead to the same node.
 fn same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
@@ -184,7 +199,12 @@ mod tests {
         let config = folder.path().join("fieldgate.toml");
         let node = folder.path().join("ttyX");
         std::fs::write(&node, "").unwrap();
-        let text = format!("[port.bus]\npath = \"{}\"\nline = \"19200 8E1\"\n", node.display());
+        let text = format!(
+            "[port.bus]\npath = \"{}\"\nline = \"19200 8E1\"\n\
+             [device.pump]\nvia = \"modbus bus id 3\"\n\
+             [device.plc]\nvia = \"modbus tcp 10.0.0.9 id 1\"\n",
+            node.display()
+        );
         std::fs::write(&config, text).unwrap();
         let find = |named: &str| Target::find(named, &config);
         let by_name = find("bus").unwrap();
@@ -192,6 +212,7 @@ mod tests {
         assert_eq!((by_name.subject(), by_name.to_string()), ("port bus".into(), "bus".into()));
         assert!(matches!(by_name.link(LineSettings::DEFAULT, false), Link::Rtu(_)));
         let host = find("10.0.0.9").unwrap();
+        assert_eq!((find("pump").unwrap(), find("plc").unwrap()), (by_name, host.clone()));
         assert_eq!(host, Target::Network { host: "10.0.0.9".into(), port: 502 });
         assert_eq!(find("[::1]:1502").unwrap().to_string(), "[::1]:1502");
         let gone = find("/dev/ttyNONE").unwrap_err();

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::events::config as codes;
 
 use super::fault::Fault;
-use super::findings::Findings;
+use super::findings::{Findings, key_as_written};
 use super::keys::{self, Kind, ROOT};
 use super::layer::{Layer, Raw, what_it_is};
 use super::text::{Place, Text};
@@ -152,7 +152,7 @@ fn named<'a>(
         let found = format!("\"{}\" is no name for a {kind}", name.escape_debug());
         findings.fault(
             Fault::at(&codes::BAD_NAME, place, found, trouble)
-                .hint(format!("[{kind}.{}]", value::legal_name(name))),
+                .hint(format!("[{kind}.{}]", key_as_written(&value::legal_name(name)))),
         );
         return None;
     }

@@ -13,7 +13,7 @@ use crate::sources::line::{LineSettings, SerialLine};
 use crate::sources::modbus::settings::Bus;
 
 use super::fault::Fault;
-use super::findings::{Findings, Plain, Where};
+use super::findings::{Findings, Plain, Where, key_as_written};
 use super::keys;
 use super::layer::{At, Layer};
 use super::merge::{Document, Named};
@@ -182,7 +182,10 @@ impl<'a> Resolver<'a> {
             );
             self.findings.fault(match value::did_you_mean(name, names) {
                 Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
-                None => fault.hint(format!("[port.{name}] with path = \"/dev/serial/by-id/..\"")),
+                None => fault.hint(format!(
+                    "[port.{}] with path = \"/dev/serial/by-id/..\"",
+                    key_as_written(name)
+                )),
             });
             return None;
         };

@@ -195,12 +195,12 @@ fn in_words(error: &std::io::Error) -> (&'static str, &'static str, &'static str
         std::io::ErrorKind::NotFound => (
             "there is no such file",
             "unless --config says otherwise it is looked for at /etc/fieldgate/fieldgate.toml",
-            "fieldgate check --config FILE",
+            "sudo fieldgate setup        (makes one), or the same with --config FILE",
         ),
         std::io::ErrorKind::PermissionDenied => (
             "this user may not read the file",
-            "the daemon runs as the user fieldgate, not as root",
-            "chgrp fieldgate FILE && chmod 640 FILE",
+            "configurations are for root, and for the daemon, whose user is fieldgate",
+            "the same with sudo; for the daemon: chgrp fieldgate FILE && chmod 640 FILE",
         ),
         std::io::ErrorKind::IsADirectory => (
             "this is a folder, not a file",

@@ -121,21 +121,23 @@ impl Watch {
             }
             Outage::Now(until) if now >= until => {
                 broker.bring_back();
-                self.say(&format!("--- the broker is back; {} batches wait", held.batches));
+                let waiting = events::counted(held.batches, "batch");
+                self.say(&format!("--- the broker is back; {waiting} waiting"));
                 Outage::Draining(now, held.batches)
             }
             Outage::Now(_) => {
                 self.say(&format!(
-                    "--- broker away: the buffer holds {} batches, {} readings, {} bytes",
-                    held.batches,
-                    held.readings + held.readings_open,
+                    "--- broker away: the buffer holds {}, {}, {} bytes",
+                    events::counted(held.batches, "batch"),
+                    events::counted(held.readings + held.readings_open, "reading"),
                     held.bytes
                 ));
                 outage
             }
             Outage::Draining(since, waited) if held.batches == 0 => {
                 let took = events::rounded(since.elapsed());
-                self.say(&format!("--- drained: all {waited} batches arrived within {took}"));
+                let waited = events::counted(waited, "batch");
+                self.say(&format!("--- drained: all of {waited} arrived within {took}"));
                 Outage::Over
             }
             Outage::Draining(since, _) if since.elapsed() > DRAIN_TIME_MAX => {
@@ -165,26 +167,29 @@ impl Watch {
             return text::write_batch(&batch, false, &mut out);
         }
         let bytes = publish.payload.len();
-        let readings = batch.readings();
-        writeln!(out, "\n{}: {readings} readings in {bytes} bytes", text::key(&batch))?;
+        let readings = events::counted(batch.readings(), "reading");
+        writeln!(out, "\n{}: {readings} in {bytes} bytes", text::key(&batch))?;
         write_latest(&batch, &mut out)
     }
 
     /// Says what the sequence numbers prove.
     fn verdict(&self) -> Exit {
         let last = self.sequences.last().copied().unwrap_or(0);
+        if last == 0 {
+            self.say("--- it ended before a batch arrived");
+            return Exit::Problem;
+        }
         let awaited = (last + 1).saturating_sub(self.first);
         let missing = awaited.saturating_sub(self.sequences.len() as u64);
         self.say(&format!(
-            "--- {} readings in {} batches, {} bytes; sequence {} to {last}: {missing} missing, \
-             {} repeated",
-            self.readings,
-            self.sequences.len(),
+            "--- {} in {}, {} bytes; sequence {} to {last}: {missing} missing, {} repeated",
+            events::counted(self.readings, "reading"),
+            events::counted(self.sequences.len(), "batch"),
             self.bytes,
             self.first,
             self.repeated
         ));
-        if missing > 0 || last == 0 { Exit::Problem } else { Exit::Done }
+        if missing > 0 { Exit::Problem } else { Exit::Done }
     }
 
     /// Speaks on standard output, or, where that carries JSON, on standard error.

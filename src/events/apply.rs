@@ -178,6 +178,13 @@ pub fn no_version(number: u64) -> Notice {
         .try_next("fieldgate history")
 }
 
+/// No version was in force before the present one.
+#[must_use]
+pub fn nothing_before() -> Notice {
+    Notice::warning(&NOT_NOW, SUBJECT, "has no version before the one that is in force")
+        .try_next("fieldgate history")
+}
+
 /// What came are no texts of a configuration.
 #[must_use]
 pub fn improper() -> Notice {
@@ -218,20 +225,19 @@ pub fn no_history(kind: std::io::ErrorKind) -> Notice {
         .try_next("fieldgate buffer status")
 }
 
-/// A file of a candidate cannot be read.
+/// A file or folder of a candidate cannot be read.
 #[must_use]
-pub fn unreadable(kind: std::io::ErrorKind) -> Notice {
+pub fn unreadable(named: &str, kind: std::io::ErrorKind) -> Notice {
     use std::io::ErrorKind;
     let why = match kind {
-        ErrorKind::NotFound => "one of them is not there",
-        ErrorKind::PermissionDenied => "this user may not read one of them",
-        ErrorKind::InvalidInput => "one of them is no .toml file, and has no place in it",
-        ErrorKind::InvalidData => "one of them is no UTF-8 text",
-        ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded => "they are too many or too large",
-        _ => "one of them cannot be read",
+        ErrorKind::NotFound => "is not there, or lacks its fieldgate.toml",
+        ErrorKind::PermissionDenied => "may not be read by this user",
+        ErrorKind::InvalidInput => "is neither a folder nor a .toml file, and has no place in it",
+        ErrorKind::InvalidData => "is no UTF-8 text",
+        ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded => "is too large, or too many files",
+        _ => "cannot be read",
     };
-    Notice::error(&NOT_TAKEN, SUBJECT, format!("cannot be made of these files: {why}"))
-        .try_next("fieldgate check --config FILE")
+    Notice::error(&NOT_TAKEN, SUBJECT, format!("cannot be made of this: {named} {why}"))
         .try_next("fieldgate plan FOLDER        (a folder with fieldgate.toml and conf.d)")
 }
 
@@ -244,7 +250,7 @@ pub fn not_written(place: &str, kind: std::io::ErrorKind) -> Notice {
             .seen("What stands there is the one or the other, whole.")
     };
     match kind {
-        ErrorKind::PermissionDenied => notice("this user may not").try_next("sudo fieldgate ..."),
+        ErrorKind::PermissionDenied => notice("this user may not").try_next("the same with sudo"),
         ErrorKind::ReadOnlyFilesystem => notice("the disk is read-only")
             .likely("the disk was damaged and the system mounted it read-only")
             .try_next("mount | grep ' / '"),

@@ -100,8 +100,8 @@ pub static LATER: Code = Code {
     id: "FG-C09",
     title: "not in this version",
     about: "The configuration asks for something that this version of fieldgate knows by name but \
-            does not do yet. It refuses instead of ignoring it, so that nobody believes that a \
-            rule runs or that a second uplink sends. Remove the table or install a later version.",
+            does not do yet, such as HTTP on a TCP port. It refuses instead of ignoring it, so that \
+            nobody believes that it is in force. Remove the key or install a later version.",
 };
 /// A password in plain sight.
 pub static BARE_SECRET: Code = Code {

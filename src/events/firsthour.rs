@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 
-use super::{Code, Notice};
+use super::{Code, Notice, counted};
 
 /// This room's codes.
 pub const CODES: &[&Code] = &[
@@ -186,7 +186,7 @@ pub static SETUP_FAULTY: Code = Code {
 /// Nobody answered.
 #[must_use]
 pub fn nothing(subject: &str, tried: &str, serial: bool, ids: &str) -> Notice {
-    let notice = Notice::warning(&NOTHING, subject, format!("nobody answers: {tried}"));
+    let notice = Notice::warning(&NOTHING, subject, format!("has nobody who answers: {tried}"));
     if serial {
         notice
             .seen("Not a single byte came back.")
@@ -206,7 +206,7 @@ pub fn nothing(subject: &str, tried: &str, serial: bool, ids: &str) -> Notice {
 /// Bytes came and no answer; `unasked` when they came before anything was sent.
 #[must_use]
 pub fn noise(subject: &str, where_: &str, bytes: usize, unasked: bool) -> Notice {
-    let what = format!("{bytes} bytes came that are no answer ({where_})");
+    let what = format!("carries {} that are no answer ({where_})", counted(bytes, "byte"));
     let notice = Notice::warning(&NOISE, subject, what);
     if unasked {
         notice
@@ -259,7 +259,8 @@ pub fn in_use(subject: &str, path: &Path, command: &str, pid: u32, daemon: bool)
             "sudo systemctl stop fieldgate; then again; then sudo systemctl start fieldgate",
         )
     } else {
-        notice.likely("a terminal program or modem service runs").try_next(format!("kill {pid}"))
+        let next = format!("ps -f -p {pid}        (what it is; end it, and do this again)");
+        notice.likely("a terminal program or modem service runs").try_next(next)
     }
 }
 
@@ -457,7 +458,7 @@ pub fn broken_file(file: &Path) -> Notice {
 /// What setup would write cannot be used.
 #[must_use]
 pub fn setup_would_be_faulty(main: &Path, faults: usize) -> Notice {
-    let many = if faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") };
+    let many = counted(faults, "fault");
     Notice::error(
         &SETUP_FAULTY,
         main.display().to_string(),

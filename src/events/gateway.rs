@@ -4,7 +4,7 @@ use std::io;
 
 use std::time::Duration;
 
-use super::{Code, Notice};
+use super::{Code, Notice, counted, rounded};
 
 /// A source panicked.
 pub static SOURCE_FAILED: Code = Code {
@@ -107,11 +107,11 @@ pub fn source_failed(name: &str, why: &str) -> Notice {
 /// The time for draining is over.
 #[must_use]
 pub fn slow_stop(after: Duration, batches: u64) -> Notice {
-    let seconds = after.as_secs_f64();
+    let (after, batches) = (rounded(after), counted(batches, "batch"));
     Notice::warning(
         &SLOW_STOP,
         "gateway",
-        format!("stops after {seconds} s with {batches} batches not yet acknowledged"),
+        format!("stops after {after} with {batches} not yet acknowledged"),
     )
     .seen("They are kept in the buffer and sent after the next start.")
     .try_next("fieldgate buffer status")

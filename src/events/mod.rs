@@ -277,12 +277,24 @@ fn log(notice: &Notice) {
     }
 }
 
-/// Returns a duration as people say it: `4 min`, `12 s`.
+/// Returns a number of things: `1 batch`, `2 batches`.
+#[must_use]
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let plural = match thing {
+        _ if number == N::from(1) => "",
+        _ if thing.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{number} {thing}{plural}")
+}
+
+/// Returns a duration as people say it: `4 min`, `12 s`, `1.5 s`.
 #[must_use]
 pub fn rounded(duration: Duration) -> String {
-    let seconds = duration.as_secs();
+    let (seconds, tenth) = (duration.as_secs(), duration.subsec_millis() / 100);
     match seconds {
         0 => format!("{} ms", duration.as_millis()),
+        1..=9 if tenth > 0 => format!("{seconds}.{tenth} s"),
         1..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),
         7200..=172_799 => format!("{} h", seconds / 3600),
@@ -338,6 +350,18 @@ mod tests {
              \x20 Other devices on this bus answer normally.\n\
              \x20 Likely: 1. device 7 is off   2. its plug is loose\n\
              \x20 Try:    fieldgate ports"
+        );
+    }
+
+    #[test]
+    fn numbers_and_times_are_said_as_people_say_them() {
+        let said = [0usize, 1, 2].map(|n| counted(n, "batch"));
+        assert_eq!(said, ["0 batches", "1 batch", "2 batches"]);
+        assert_eq!(counted(1u64, "device") + ", " + &counted(2u32, "fault"), "1 device, 2 faults");
+        let said = [300, 1000, 1500, 9990, 10_900, 119_000, 7_199_000].map(Duration::from_millis);
+        assert_eq!(
+            said.map(rounded),
+            ["300 ms", "1 s", "1.5 s", "9.9 s", "10 s", "119 s", "119 min"]
         );
     }
 

@@ -132,6 +132,18 @@ pub fn port_vanished(bus: &str, path: &str) -> Notice {
 /// A connection that cannot be made.
 #[must_use]
 pub fn not_connected(bus: &str, address: &str, error: &io::Error) -> Notice {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let next = match error.kind() {
+        // Somebody is there: who answers at the usual port?
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+            format!("fieldgate scan modbus {host}")
+        }
+        io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => format!("ping -c 3 {host}"),
+        _ => format!("getent hosts {host}        (what the name is here)"),
+    };
     let (what, likely) = match error.kind() {
         io::ErrorKind::ConnectionRefused => (
             "refused the connection",
@@ -157,7 +169,7 @@ pub fn not_connected(bus: &str, address: &str, error: &io::Error) -> Notice {
     Notice::error(&UNREACHABLE, bus, format!("is down: {address} {what}"))
         .likely(likely[0])
         .likely(likely[1])
-        .try_next("fieldgate check")
+        .try_next(next)
 }
 
 /// What was seen of a device that does not answer.

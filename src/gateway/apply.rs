@@ -193,7 +193,7 @@ mod tests {
         let other = |from: &str, to: &str| plan(MAIN, &MAIN.replace(from, to));
         assert_eq!(
             other("site = \"s\"", "site = \"t\""),
-            "the gateway's labels changes while it runs"
+            "the gateway's labels change while it runs"
         );
         assert_eq!(
             other("name = \"g\"", "name = \"h\"").split("; ").next().unwrap(),
@@ -205,10 +205,7 @@ mod tests {
             other("[uplink.a]", "[uplink.b]"),
             "uplink b is added and started; uplink a is stopped and removed"
         );
-        assert_eq!(
-            other("deadband = 2.0", "deadband = 1.0"),
-            "the deadbands changes while it runs"
-        );
+        assert_eq!(other("deadband = 2.0", "deadband = 1.0"), "the deadbands change while it runs");
         assert_eq!(
             other("id 2\"", "id 3\""),
             "bus 127.0.0.1:2 goes on with changed devices;   two changes"

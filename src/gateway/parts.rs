@@ -133,6 +133,8 @@ impl Parts {
             match self.0.get(name) {
                 Some(before) if before == part => plan.untouched.push(Arc::clone(&name.1)),
                 Some(before) => plan.changes.push(before.change(name, part)),
+                // These are there always: compared is with nothing, before a first start.
+                None if matches!(name.0, Kind::Fixed | Kind::Within) => {}
                 None => plan.changes.push(Change::of(name, How::Added)),
             }
         }
@@ -233,7 +235,9 @@ impl fmt::Display for Plan {
                 How::Removed => "is stopped and removed",
                 How::Restarted if change.keeps_line => "goes on with changed devices",
                 How::Restarted => "is stopped and started anew",
+                How::Changed if are_many(&change.part) => "change while it runs",
                 How::Changed => "changes while it runs",
+                How::NeedsRestart if are_many(&change.part) => "change at the next restart only",
                 How::NeedsRestart => "changes at the next restart only",
             };
             writeln!(f, "{} {what}", change.part)?;
@@ -254,6 +258,11 @@ impl fmt::Display for Plan {
         }
         write!(f, "not touched: {}", self.untouched.join(", "))
     }
+}
+
+/// Whether a part is spoken of as several things.
+fn are_many(part: &str) -> bool {
+    matches!(part, "the deadbands" | "the gateway's labels" | "the keys that are trusted")
 }
 
 /// Returns what people call a source; the same as [`crate::sources::Source::name`] of what is made

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::events::{Events, gateway as say};
+use crate::events::{Events, counted, gateway as say};
 use crate::store::{Health, Store};
 
 /// Waiting for the store's thread to answer before that is told: an SD card that tidies itself up
@@ -182,7 +182,7 @@ impl Pulse {
         let standing = self.events.standing();
         let is_safe = standing.iter().any(|condition| condition.notice.code == &say::SAFE_MODE);
         let mode = if is_safe { "safe mode: rules are off; " } else { "" };
-        format!("{mode}{batches} batches wait{disk}; {wrong}")
+        format!("{mode}{} waiting{disk}; {wrong}", counted(batches, "batch"))
     }
 }
 

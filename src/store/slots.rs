@@ -204,6 +204,32 @@ impl Names<'_> {
     }
 }
 
+/// Counts the readings in the slots, a stream each; those of damaged slots are not counted.
+pub(super) fn count(
+    conn: &Connection,
+    epoch: u64,
+    lanes: &[Lane],
+) -> Result<[u64; Stream::ALL.len()]> {
+    let mut chunks: BTreeMap<(u64, usize), Vec<Piece>> = BTreeMap::new();
+    let mut statement = conn.prepare("SELECT body FROM slot")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(0)?.as_bytes().unwrap_or_default();
+        if let Some(part) = parse(epoch, body).filter(|it| it.ordinal > lanes[it.stream].floor) {
+            let place = chunks.entry((part.ordinal, part.stream)).or_default();
+            place.push((part.part, part.parts, part.data.to_vec()));
+        }
+    }
+    let mut readings = [0; Stream::ALL.len()];
+    for ((_, stream), parts) in chunks {
+        let (whole, data) = join(parts);
+        // Which points they are of makes no difference to how many there are.
+        let read = groups(&data, Stream::ALL[stream], |_| Some(PointId(0))).filter(|_| whole);
+        readings[stream] += read.iter().flatten().map(|it| it.samples.len() as u64).sum::<u64>();
+    }
+    Ok(readings)
+}
+
 /// Reads a slot; `None` when it is damaged, or of another epoch. An emptied slot is a part of
 /// ordinal 0, which is above no floor.
 pub(super) fn parse(epoch: u64, body: &[u8]) -> Option<Part<'_>> {

@@ -14,7 +14,7 @@ use crate::store::shares::Shares;
 use crate::store::traffic::{self, Used};
 use crate::store::trouble::{OpenError, Trouble};
 use crate::store::wear::{self, Usage};
-use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage};
+use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage, slots};
 
 /// A snapshot of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -164,8 +164,7 @@ impl StreamStatus {
     }
 }
 
-/// Describes a store without its daemon, or beside it. Nothing is written, no lock is taken, and
-/// readings that wait for their batch are not counted.
+/// Describes a store without its daemon, or beside it. Nothing is written, and no lock is taken.
 ///
 /// # Errors
 /// When there is no store at `path`, or it cannot be read; the error says why in a sentence.
@@ -223,6 +222,10 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
             status.put(lane, oldest);
         }
         if version >= 2 {
+            let open = slots::count(conn, status.epoch, &lanes)?;
+            for (part, readings) in status.streams.iter_mut().zip(open) {
+                part.readings_open = readings;
+            }
             status.traffic = traffic::load(conn)?;
             status.rules = rules::status(conn)?;
             status.uplinks = Shares::load_all(conn, status.epoch)?.status(conn, &lanes)?;

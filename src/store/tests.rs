@@ -454,6 +454,13 @@ fn inspect_agrees_with_the_daemon_beside_it_and_after_it() {
     bench.append(&store, Stream::Data, 1..101);
     bench.flush(&store, true).unwrap();
     assert_eq!(inspect(bench.path()).unwrap(), store.status());
+    bench.append(&store, Stream::Data, 101..108);
+    bench.append(&store, Stream::Event, 1..3);
+    bench.flush(&store, false).unwrap();
+    let beside = inspect(bench.path()).unwrap();
+    assert_eq!(beside, store.status());
+    let open = [Stream::Data, Stream::Event].map(|stream| beside.stream(stream).readings_open);
+    assert_eq!(open, [7, 2], "committed, and in no batch yet");
     thread.close();
     let after = inspect(bench.path()).unwrap();
     assert_eq!(after.streams, store.status().streams);

@@ -239,7 +239,11 @@ impl Patient<'_> {
             return false;
         }
         if count.silent.is_empty() && count.noisy.is_empty() {
-            tell(Finding::good("verdict", format!("{} of {0} devices answer", count.answered)));
+            let said = match count.answered {
+                1 => "the one device answers".to_owned(),
+                all => format!("{all} of {all} devices answer"),
+            };
+            tell(Finding::good("verdict", said));
             return true;
         }
         let notice = firsthour::bus_verdict(

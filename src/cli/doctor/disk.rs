@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 
 use super::{Finding, Tell};
 use crate::cli::wear::Outlook;
-use crate::events::firsthour;
+use crate::events::{counted, firsthour};
 use crate::store::settings::Settings;
 use crate::store::{self, OpenError, Shelf};
 
@@ -196,8 +196,11 @@ fn buffer(settings: &Settings, tell: Tell<'_>) -> bool {
     let damaged: u64 = Shelf::ALL.iter().map(|shelf| found.shelf(*shelf).damaged).sum();
     let dropped: u64 = Shelf::ALL.iter().map(|shelf| found.shelf(*shelf).dropped).sum();
     let said = format!(
-        "{} on disk, {waiting} batches wait, {dropped} readings dropped, {damaged} batches damaged",
-        ByteSize(found.disk_bytes)
+        "{} on disk, {} waiting, {} dropped, {} damaged",
+        ByteSize(found.disk_bytes),
+        counted(waiting, "batch"),
+        counted(dropped, "reading"),
+        counted(damaged, "batch"),
     );
     tell(match damaged {
         0 => Finding::good("buffer", said),

@@ -50,7 +50,7 @@ impl Registers {
         for meaning in self.meanings() {
             let order = meaning.order.map_or("", order_word);
             let form = form_as_written(&meaning.form);
-            let value = meaning.value.to_string();
+            let value = shown(&meaning.value);
             let mark = match meaning.mark {
                 "" => String::new(),
                 mark => format!("<- {mark}"),
@@ -247,6 +247,19 @@ pub(super) fn listing(table: Table, address: u16, words: &[u16]) -> String {
         }
     };
     words.iter().enumerate().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// Columns that a number may take; what is longer is no measurement, and is shown by its size.
+const NUMBER_COLUMNS: usize = 19;
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match value {
+        Value::Float(_) | Value::Decimal(_) if text.len() > NUMBER_COLUMNS => {
+            format!("{:.6e}", number(value))
+        }
+        _ => text,
+    }
 }
 
 fn order_word(order: WordOrder) -> &'static str {

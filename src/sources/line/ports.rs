@@ -116,16 +116,20 @@ fn usb(class: &Path) -> Option<UsbInfo> {
     })
 }
 
-/// Finds processes that have a file open that `wanted` names.
+/// Finds processes that have a file open that `wanted` names. A pseudo-terminal's maker (socat, in front
+/// of a serial device server) has to keep both of its ends open, and keeps nobody from using it.
 fn holders(proc: &Path, wanted: &dyn Fn(&Path) -> bool) -> HashMap<PathBuf, Holder> {
     let mut all = HashMap::new();
     for process in entries(proc) {
         let Some(pid) = process.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
             continue;
         };
-        for open in entries(&process.join("fd")) {
-            let Ok(file) = fs::read_link(&open) else { continue };
-            if wanted(&file) {
+        let open = entries(&process.join("fd"));
+        let open: Vec<_> = open.iter().filter_map(|open| fs::read_link(open).ok()).collect();
+        let is_maker = open.iter().any(|file| file.ends_with("ptmx"));
+        let is_made = |file: &Path| is_maker && file.parent().is_some_and(|it| it.ends_with("pts"));
+        for file in open {
+            if wanted(&file) && !is_made(&file) {
                 let command = text(&process.join("comm")).unwrap_or_default();
                 all.insert(file, Holder { pid, command });
             }
@@ -225,6 +229,22 @@ mod tests {
     #[test]
     fn a_board_that_shows_nothing_has_no_ports() {
         assert_eq!(ports_under(Path::new("/nonexistent")), []);
+    }
+
+    #[test]
+    fn the_maker_of_a_pseudo_terminal_does_not_hold_it_and_its_user_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let node = root.join("dev/pts/3");
+        put(&root, "dev/pts/3", "");
+        link(&root, "proc/10/fd/5", "dev/ptmx");
+        link(&root, "proc/10/fd/6", "dev/pts/3");
+        put(&root, "proc/10/comm", "socat\n");
+        let held = || holders(&root.join("proc"), &|open| open == node);
+        assert_eq!(held(), HashMap::new());
+        link(&root, "proc/11/fd/3", "dev/pts/3");
+        put(&root, "proc/11/comm", "minicom\n");
+        assert_eq!(held()[&node], Holder { pid: 11, command: "minicom".into() });
     }
 
     #[test]
