@@ -208,7 +208,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn port(&mut self, named: &Named<'a>, paths: &mut HashMap<std::path::PathBuf, &'a str>) {
-        let path = Where::table(&format!("port.{}", super::findings::key_as_written(named.name)));
+        let path = Where::table(&format!("port.{}", key_as_written(named.name)));
         let table = Table::new(self.findings, path, keys::PORT, named.layer, None);
         let node = table.file("path");
         if table.raw("path").is_none() {
