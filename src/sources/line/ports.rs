@@ -116,8 +116,9 @@ fn usb(class: &Path) -> Option<UsbInfo> {
     })
 }
 
-/// Finds processes that have a file open that `wanted` names. The maker of a pseudo-terminal (socat, before
-/// a serial device server) has to keep both of its ends open, and keeps nobody from using it.
+/// Finds processes that have a file open that `wanted` names. The maker of a pseudo-terminal
+/// (socat, before a serial device server) has to keep both of its ends open, and keeps nobody from
+/// using it.
 fn holders(proc: &Path, wanted: &dyn Fn(&Path) -> bool) -> HashMap<PathBuf, Holder> {
     let mut all = HashMap::new();
     for process in entries(proc) {
