@@ -31,6 +31,7 @@ use fieldgate::sources::serial::settings::{self as serial, Form, Framing, Parse}
 use fieldgate::sources::zigbee2mqtt::network::Network;
 use fieldgate::sources::zigbee2mqtt::settings::Bridge;
 use fieldgate::state::Kept;
+use fieldgate::uplink;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
@@ -46,7 +47,7 @@ const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const ALL: [Target; 17] = [
+pub const ALL: [Target; 18] = [
     ("batch_decode", batch_decode),
     ("batch_round_trip", batch_round_trip),
     ("chunk_decode", chunk_decode),
@@ -63,6 +64,7 @@ pub const ALL: [Target; 17] = [
     ("senml_json", senml_json),
     ("serial_frames", serial_frames),
     ("serial_parse", serial_parse),
+    ("uplink_ack", uplink_ack),
     ("zigbee2mqtt", zigbee2mqtt),
 ];
 
@@ -373,6 +375,14 @@ pub fn zigbee2mqtt(data: &[u8]) {
         network.on_message(topic, payload, line.len() % 2 == 0, NOW, &points);
         network.away(NOW, &points);
         drop(network.said());
+    }
+}
+
+/// What stands on a gateway's `ack` topic. What is taken can be true, and is taken twice alike.
+pub fn uplink_ack(payload: &[u8]) {
+    match uplink::door::receipt(payload, 7) {
+        Ok(taken) => assert_eq!(uplink::door::receipt(payload, 7), Ok(taken)),
+        Err(why) => assert!(!why.is_empty()),
     }
 }
 

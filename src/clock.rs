@@ -79,6 +79,21 @@ pub enum Evidence {
     Earlier,
 }
 
+impl Evidence {
+    /// Returns it as the rest of a sentence about the clock.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Trusted => "clock = \"trusted\" in the configuration",
+            Self::Synced => "a time service keeps it (synchronised)",
+            Self::Battery => "a battery-backed clock shows the same",
+            Self::Machine => "this machine keeps time by itself (PC or virtual machine)",
+            Self::Step => "it was set since the start",
+            Self::Earlier => "it was set before in this boot",
+        }
+    }
+}
+
 /// 2026-01-01T00:00:00Z: no gateway of this version ran before.
 pub const EARLIEST_PLAUSIBLE: UnixMillis = UnixMillis(1_767_225_600_000);
 /// A hundred years later.

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::batch::text;
 use crate::cli::wear::Outlook;
-use crate::config;
+use crate::clock::{Board, Clock as _, Evidence, State, Trust};
+use crate::config::{self, Config};
 use crate::error::{Exit, Fatal};
 use crate::events::counted;
 use crate::reading::Stream;
@@ -80,9 +81,47 @@ fn path(named: Option<PathBuf>, config: &Path) -> Result<PathBuf, Fatal> {
 }
 
 fn settings(config: &Path) -> Result<Settings, Fatal> {
+    configured(config).map(|config| config.store)
+}
+
+fn configured(config: &Path) -> Result<Config, Fatal> {
     config::load(config, config::Options::default())
-        .map(|config| config.store)
         .map_err(|faults| Fatal::new(Exit::Problem, faults.to_string()))
+}
+
+/// What this board's clock is worth, as far as it shows without the daemon.
+struct Time {
+    why: Option<Evidence>,
+}
+
+impl Time {
+    fn of(state: &State) -> Self {
+        Self { why: state.set }
+    }
+
+    /// Why the clock is believed. The daemon may have seen it being set, and wrote that down.
+    fn evidence(&self, status: &Status) -> Option<Evidence> {
+        self.why.or(status.clock_set.then_some(Evidence::Earlier))
+    }
+
+    fn text(&self, status: &Status) -> String {
+        let state = match self.evidence(status) {
+            Some(why) => format!("believed: {}", why.words()),
+            None => "not set: readings count from boot until it is (fieldgate doctor clock)".into(),
+        };
+        let waiting = match status.undated {
+            0 => String::new(),
+            batches => format!("; {batches} batches get their dates with it"),
+        };
+        format!("clock    {state}{waiting}")
+    }
+
+    fn json(&self, status: &Status) -> serde_json::Value {
+        let why = self.evidence(status);
+        json!({
+            "set": why.is_some(), "why": why.map(Evidence::words), "undated_batches": status.undated,
+        })
+    }
 }
 
 fn unreachable(error: &OpenError) -> Fatal {
@@ -90,20 +129,22 @@ fn unreachable(error: &OpenError) -> Fatal {
 }
 
 fn status(args: BufferStatus, config: &Path) -> Result<Exit, Fatal> {
-    let (path, bytes_max) = match args.path {
-        Some(path) => (path, None),
+    let (path, bytes_max, trust) = match args.path {
+        Some(path) => (path, None, Trust::Auto),
         None => {
-            let store = settings(config)?;
-            (store.path, Some(store.bytes_max))
+            let found = configured(config)?;
+            (found.store.path, Some(found.store.bytes_max), found.gateway.clock)
         }
     };
+    let time = Time::of(&Board::new(trust).state());
     let found = store::inspect(&path).map_err(|error| unreachable(&error))?;
     let usage = store::usage(&path).map_err(|error| unreachable(&error))?;
     let outlook = Outlook::new(usage, bytes_max);
     let text = if args.json {
-        as_json(&path, &found, &outlook)
+        as_json(&path, &found, &outlook, &time)
     } else {
-        format!("{}\n{}", as_text(&path, &found), outlook.text())
+        let time = time.text(&found);
+        format!("{}\n{time}\n{}", as_text(&path, &found), outlook.text())
     };
     // A closed pipe is the reader's choice.
     let _ = writeln!(io::stdout().lock(), "{text}");
@@ -249,7 +290,7 @@ fn uplinks_as_json(status: &Status) -> serde_json::Value {
     serde_json::Value::Object(status.uplinks.iter().map(one).collect())
 }
 
-fn as_json(path: &Path, status: &Status, outlook: &Outlook) -> String {
+fn as_json(path: &Path, status: &Status, outlook: &Outlook, time: &Time) -> String {
     let shelves = |salvaged: bool| -> serde_json::Map<_, _> {
         let shelf = |stream| if salvaged { Shelf::salvaged(stream) } else { Shelf::from(stream) };
         let value = |stream: Stream| {
@@ -267,7 +308,7 @@ fn as_json(path: &Path, status: &Status, outlook: &Outlook) -> String {
     let salvages: Vec<_> = status.salvages.iter().map(rescue::salvage).collect();
     json!({
         "path": path, "epoch": status.epoch, "disk_bytes": status.disk_bytes,
-        "disk": outlook.json(),
+        "disk": outlook.json(), "clock": time.json(status),
         "streams": shelves(false), "salvaged": shelves(true), "salvages": salvages,
         "uplinks": uplinks_as_json(status), "data_plans": plans_as_json(status),
         "rules": rules_as_json(status),

@@ -157,7 +157,10 @@ const OF_DIALLING: [&Code; 4] = [&NOT_REACHED, &LOGIN_REFUSED, &TLS_FAILED, &SET
 /// Tells that a session did not come about. Another reason that stood before is over: a broker that
 /// refuses the login is reached.
 pub fn tell_not_connected(events: &Events, subject: &str, broker: &Broker, error: &ConnectError) {
-    let notice = not_connected(subject, broker, error);
+    let mut notice = not_connected(subject, broker, error);
+    if let Some(command) = doctor_of(subject) {
+        notice.next.insert(0, command);
+    }
     for code in OF_DIALLING.into_iter().filter(|code| *code != notice.code) {
         events.clear(code, subject, "fails for another reason now");
     }
@@ -180,6 +183,11 @@ pub fn not_connected(subject: &str, broker: &Broker, error: &ConnectError) -> No
         ConnectError::Unfit(why) => unfit(subject, &at, why),
         _ => not_reached(subject, &at, broker.tls.is_some(), error),
     }
+}
+
+/// Returns the command that tries an uplink's broker step by step, and shows at which it stops.
+fn doctor_of(subject: &str) -> Option<String> {
+    subject.strip_prefix("uplink ").map(|name| format!("fieldgate doctor uplink {name}"))
 }
 
 /// Returns where the settings of a session stand: sources and uplinks have a configuration, the
@@ -359,7 +367,7 @@ pub fn lost(subject: &str, broker: &Broker, error: &SessionError) -> Notice {
 /// Builds the notice for a connection on which nothing is acknowledged.
 #[must_use]
 pub fn not_acknowledged(subject: &str, broker: &Broker, count: usize, waited: Duration) -> Notice {
-    Notice::warning(
+    let mut notice = Notice::warning(
         &NOT_ACKNOWLEDGED,
         subject,
         format!(
@@ -372,8 +380,9 @@ pub fn not_acknowledged(subject: &str, broker: &Broker, count: usize, waited: Du
     .seen("The connection itself is up.")
     .likely("the broker's disk is full or its storage hangs")
     .likely("an access list swallows what this client publishes")
-    .likely("the link is too slow for the batches")
-    .try_next("look at the broker's log for this client")
+    .likely("the link is too slow for the batches");
+    notice.next.extend(doctor_of(subject));
+    notice.try_next("look at the broker's log for this client")
 }
 
 /// Builds the notice for a batch that connections keep ending with.

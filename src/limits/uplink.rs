@@ -59,6 +59,11 @@ pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(5);
 /// one or two; what is forgotten beyond is sent once more under the same key.
 pub const UPLINK_SPANS_MAX: usize = 1024;
 
+/// Salvaged batches that the broker has and the receiver has not named, with `ack = "receiver"`; 64
+/// bytes each. The next are read when some are named, which at a word every ten seconds is a hundred
+/// batches a second: nobody waits for these.
+pub const SALVAGED_UNNAMED_MAX: usize = 1024;
+
 /// How long a batch that the broker has may stay unnamed while its receiver names others, before it
 /// is sent again; at most twice that. A receiver speaks every ten seconds.
 pub const RECEIPT_OVERDUE_AFTER: Duration = Duration::from_secs(60);

@@ -197,7 +197,7 @@ fn seen(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Unreached(ErrorKind::ConnectionRefused) => "nothing listens there".into(),
         Trouble::Unreached(_) => "there is no way to it, or its name has no address".into(),
-        Trouble::Tls(why) => format!("TLS was not agreed on ({why})"),
+        Trouble::Tls(why) => why.clone(),
         Trouble::Silent => "it did not answer in time".into(),
         Trouble::Broken => "it ended the connection without an answer".into(),
     }

@@ -26,6 +26,7 @@ mod rejects;
 mod simulate;
 pub mod sink;
 mod slice;
+mod tls;
 pub mod totals;
 
 use std::io::IsTerminal as _;

@@ -294,3 +294,14 @@ pub(super) fn forget(conn: &Connection, id: i64) -> Result<()> {
 pub(super) fn waiting(conn: &Connection) -> Result<u64> {
     conn.query_row("SELECT count(*) FROM undated", [], |row| count(row, 0))
 }
+
+/// Returns how many batches wait for their dates, and whether the clock was set in the boot of this
+/// name, as far as the store remembers. For one who looks from outside, at any version.
+pub(super) fn outlook(conn: &Connection, boot: &str) -> Result<(u64, bool)> {
+    let there = "SELECT count(*) FROM sqlite_schema WHERE name IN ('boot', 'undated')";
+    if conn.query_row(there, [], |row| row.get::<_, i64>(0))? < 2 {
+        return Ok((0, false));
+    }
+    let state = State { boot: boot.into(), base: 0, set: None, refused: None };
+    Ok((waiting(conn)?, Dates::load(conn, &state)?.was_set()))
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, Result};
 
+use crate::clock;
 use crate::ranges::Ranges;
 use crate::reading::{Stream, UnixMillis};
 use crate::store::rules::{self, RuleStatus};
@@ -14,7 +15,7 @@ use crate::store::shares::Shares;
 use crate::store::traffic::{self, Used};
 use crate::store::trouble::{OpenError, Trouble};
 use crate::store::wear::{self, Usage};
-use crate::store::{Progress, Shelf, batches, file, lane::Lane, salvage, slots};
+use crate::store::{Progress, Shelf, batches, dates, file, lane::Lane, salvage, slots};
 
 /// A snapshot of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +44,11 @@ pub struct Status {
     pub damaged_chunks: u64,
     /// How far the salvage of each damaged store has come.
     pub salvages: Vec<Progress>,
+    /// Batches sealed with a guess of the time that still get their dates when the clock is set; 0 when
+    /// asked within the daemon.
+    pub undated: u64,
+    /// Whether the clock was set in this boot while the daemon ran; only when seen from outside.
+    pub clock_set: bool,
     /// Whether the disk takes what it is given.
     pub health: Health,
 }
@@ -227,6 +233,7 @@ fn read(conn: &Connection) -> Result<(Status, Kind)> {
                 part.readings_open = readings;
             }
             status.traffic = traffic::load(conn)?;
+            (status.undated, status.clock_set) = dates::outlook(conn, &clock::boot_name())?;
             status.rules = rules::status(conn)?;
             status.uplinks = Shares::load_all(conn, status.epoch)?.status(conn, &lanes)?;
         }

@@ -187,6 +187,27 @@ impl Lane {
         }
     }
 
+    /// Returns whether the broker has this one and its receiver has not named it.
+    pub(super) fn is_delivered(&self, seq: u64) -> bool {
+        self.delivered.ages.iter().any(|age| age.contains(seq))
+    }
+
+    /// Notes that the receiver has named one that the broker had; `false` when the broker had not.
+    pub(super) fn named(&mut self, seq: u64) -> bool {
+        let delivered = self.is_delivered(seq);
+        self.delivered.forget(seq, seq);
+        delivered
+    }
+
+    /// Lets what has waited for its receiver's word for long be sent again, and returns it.
+    pub(super) fn repeat_overdue(&mut self) -> Ranges {
+        let overdue = std::mem::take(&mut self.delivered.ages[2]);
+        for (first, last) in overdue.iter() {
+            self.again(first, last);
+        }
+        overdue
+    }
+
     /// Returns whether the broker has batches for long that the receiver has not named.
     pub(super) fn is_overdue(&self) -> bool {
         !self.delivered.ages[2].is_empty()

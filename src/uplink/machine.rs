@@ -7,134 +7,20 @@
 //! refused or hung up on again and again is parked, so that the rest can pass. An acknowledgement
 //! counts only through the packet identifier that the batch got on this very connection.
 
+mod words;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::earlier::Earlier;
 use super::lane::{Lane, Next};
 use super::outbox::{Sealed, Standing};
 use super::parked::{Parked, Reason};
 use crate::limits;
 use crate::mqtt::PacketId;
-use crate::ranges::Ranges;
 use crate::store::Shelf;
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A connection begins, and this waits.
-    Connected(Standing),
-    /// The connection ended; `closed` when the other side ended it, which may be its way to say
-    /// that it does not want a batch.
-    Lost {
-        /// Whether the other side ended it.
-        closed: bool,
-    },
-    /// What waits now; also when nothing new does and a pause has ended.
-    News(Standing),
-    /// The answer to [`Action::Read`]: oldest first; none when there are no more, and fewer than
-    /// asked when they are large.
-    Read(Shelf, Vec<Sealed>),
-    /// The store could not answer [`Action::Read`]; it is asked again when there is news.
-    Unread(Shelf),
-    /// The batch of the oldest [`Action::Send`] is on its way.
-    Sent(PacketId),
-    /// The broker has what it got under this identifier.
-    Acknowledged(PacketId),
-    /// The broker does not take what it got under this identifier.
-    Refused(PacketId, Refusal),
-    /// The receiver has everything up to `upto` but `holes`; see [`Machine::believes`].
-    Receipt {
-        /// Of which stream.
-        stream: Shelf,
-        /// Highest sequence number it has.
-        upto: u64,
-        /// What it misses below.
-        holes: Ranges,
-    },
-}
-
-/// Why a broker does not take a batch (MQTT 5, section 3.4.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not now: a quota is exceeded, or it is busy.
-    Busy,
-    /// Not as it is.
-    Never,
-}
-
-/// What to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Read up to `count` batches of a stream after a sequence number, and report.
-    Read {
-        /// Which stream.
-        stream: Shelf,
-        /// Batches above this one.
-        after: u64,
-        /// At most so many.
-        count: usize,
-    },
-    /// Publish, and report.
-    Send(Shelf, Sealed),
-    /// The broker has taken it: proof that the link works.
-    Taken(Flying),
-    /// Tell the store that these are through, `first` to `last`.
-    Free {
-        /// Their stream.
-        stream: Shelf,
-        /// The first of them.
-        first: u64,
-        /// The last of them.
-        last: u64,
-    },
-    /// It stays on disk and is not sent for [`limits::BATCH_PARKED_TIME`]: tell the operator.
-    Park(Flying, Reason),
-    /// All that was parked is through or gone.
-    Unparked,
-}
-
-/// A batch on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flying {
-    /// Its stream.
-    pub stream: Shelf,
-    /// Its sequence number there.
-    pub seq: u64,
-    /// Readings in it.
-    pub readings: u64,
-    /// Bytes of its payload.
-    pub bytes: usize,
-}
-
-/// A batch that was the first unacknowledged one at the end of several connections in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Suspect {
-    /// The batch.
-    pub batch: Flying,
-    /// Connections that ended so.
-    pub times: u32,
-}
-
-/// What the link allows now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
-    /// Batches in flight.
-    pub batches: usize,
-    /// Bytes in flight, beyond one batch.
-    pub bytes: usize,
-    /// Bytes of a payload that the broker takes.
-    pub payload: usize,
-    /// Whether a backlog has to wait.
-    pub paced: bool,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        let batches = limits::BATCHES_IN_FLIGHT_MAX;
-        Self { batches, bytes: usize::MAX, payload: usize::MAX, paced: false }
-    }
-}
+pub use words::{Action, Allowance, Event, Flying, Refusal, Suspect};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -157,6 +43,8 @@ pub struct Machine {
     turn: usize,
     suspect: Option<Suspect>,
     parked: Parked,
+    /// Salvaged batches that the broker has, or may get soon, by the keys that a receiver names.
+    earlier: Earlier,
     allowance: Allowance,
     /// When the present age of what was delivered began.
     aged: Option<Instant>,
@@ -220,10 +108,22 @@ impl Machine {
             Event::Acknowledged(id) => self.taken(id, &mut actions),
             Event::Refused(id, refusal) => self.refused(id, refusal, now, &mut actions),
             Event::Receipt { stream, upto, holes } => {
+                self.earlier.heard = true;
                 let news = self.lanes[stream as usize].receipt(now, upto, &holes);
                 for (first, last) in news.iter() {
                     actions.push(Action::Free { stream, first, last });
                     self.unpark(stream, first, last, &mut actions);
+                }
+            }
+            Event::Earlier { epoch, stream, upto, holes } => {
+                self.earlier.heard = true;
+                let stream = Shelf::salvaged(stream);
+                for place in self.earlier.named(stream, epoch, upto, &holes) {
+                    if self.lanes[stream as usize].named(place) {
+                        self.earlier.forget(stream, place, place);
+                        actions.push(Action::Free { stream, first: place, last: place });
+                        self.unpark(stream, place, place, &mut actions);
+                    }
                 }
             }
         }
@@ -309,6 +209,8 @@ impl Machine {
             let parked = self.parked.of(stream);
             self.lanes[stream as usize].begin(waiting, limits::BATCHES_IN_FLIGHT_MAX, parked);
         }
+        let lanes = &self.lanes;
+        self.earlier.retain(|stream, place| lanes[stream as usize].is_delivered(place));
         self.turn = 0;
     }
 
@@ -316,6 +218,16 @@ impl Machine {
         let aged = *self.aged.get_or_insert(now);
         if now.duration_since(aged) >= limits::RECEIPT_OVERDUE_AFTER {
             self.aged = Some(now);
+            // It speaks, and not of these: they were lost on the way. To one that says nothing they
+            // would only go again and again.
+            if std::mem::take(&mut self.earlier.heard) {
+                let salvaged = Shelf::ALL.into_iter().filter(|stream| stream.is_salvaged());
+                for stream in salvaged {
+                    for (first, last) in self.lanes[stream as usize].repeat_overdue().iter() {
+                        self.earlier.forget(stream, first, last);
+                    }
+                }
+            }
             self.lanes.iter_mut().for_each(Lane::age);
         }
     }
@@ -343,6 +255,9 @@ impl Machine {
                 self.park(flying, Reason::TooLarge(self.allowance.payload), now, actions);
                 continue;
             }
+            if self.by_receiver && stream.is_salvaged() {
+                self.earlier.note(stream, batch.seq, &batch.payload);
+            }
             self.bytes += bytes;
             self.bytes_last = bytes;
             self.leaving.push_back(flying);
@@ -363,8 +278,9 @@ impl Machine {
             self.suspect = None;
         }
         actions.push(Action::Taken(batch));
-        // A salvaged batch bears a key of an earlier epoch, which receivers do not speak of.
-        if self.by_receiver && !stream.is_salvaged() {
+        // What bears no key that can be read, nobody can name.
+        let has_name = !stream.is_salvaged() || self.earlier.knows(stream, seq);
+        if self.by_receiver && has_name {
             self.lanes[stream as usize].deliver(seq);
         } else {
             actions.push(Action::Free { stream, first: seq, last: seq });
@@ -374,6 +290,7 @@ impl Machine {
 
     fn refused(&mut self, id: PacketId, refusal: Refusal, now: Instant, actions: &mut Vec<Action>) {
         let Some(batch) = self.land(id) else { return };
+        self.earlier.forget(batch.stream, batch.seq, batch.seq);
         if refusal == Refusal::Never && self.parked.refused(batch.stream, batch.seq) {
             self.park(batch, Reason::Refused, now, actions);
             return;
@@ -435,6 +352,9 @@ impl Machine {
         for _ in TURNS {
             let stream = TURNS[self.turn % TURNS.len()];
             self.turn = (self.turn + 1) % TURNS.len();
+            if stream.is_salvaged() && self.earlier.is_full() {
+                continue;
+            }
             let Some(mut next) = self.lanes[stream as usize].next(self.allowance.paced) else {
                 continue;
             };

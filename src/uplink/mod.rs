@@ -28,6 +28,9 @@
 //!
 //! `machine` decides and does nothing; `talk` does one connection; this file dials.
 
+#[doc(hidden)]
+pub mod door;
+mod earlier;
 mod errands;
 mod lane;
 mod machine;

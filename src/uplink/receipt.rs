@@ -11,6 +11,8 @@ use crate::reading::Stream;
 /// An acknowledgement that makes sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Receipt {
+    /// Of the present store, or of an earlier one whose batches were salvaged.
+    pub(super) epoch: u64,
     pub(super) stream: Stream,
     /// Highest sequence number the receiver has.
     pub(super) upto: u64,
@@ -27,22 +29,18 @@ struct Text {
     holes: Vec<[u64; 2]>,
 }
 
-/// Reads an acknowledgement. `None` when it speaks of an earlier epoch: its receiver has not seen a
-/// batch of this one yet.
+/// Reads an acknowledgement, at a store of this epoch.
 ///
 /// # Errors
 /// Why it is not believed, completing "an acknowledgement that ...".
-pub(super) fn read(payload: &[u8], epoch: u64) -> Result<Option<Receipt>, String> {
+pub(super) fn read(payload: &[u8], epoch: u64) -> Result<Receipt, String> {
     if payload.len() > limits::RECEIPT_BYTES_MAX {
         return Err(format!("has {} bytes", payload.len()));
     }
     let text: Text = serde_json::from_slice(payload)
         .map_err(|_| "is not JSON with ep, st, upto and holes".to_owned())?;
-    if text.ep != epoch {
-        return match text.ep < epoch {
-            true => Ok(None),
-            false => Err(format!("is for epoch {}; this one is {epoch}", text.ep)),
-        };
+    if text.ep > epoch {
+        return Err(format!("is for epoch {}; this one is {epoch}", text.ep));
     }
     let name = text.st.as_deref().unwrap_or(Stream::Data.name());
     let Some(stream) = Stream::named(name) else {
@@ -62,7 +60,7 @@ pub(super) fn read(payload: &[u8], epoch: u64) -> Result<Option<Receipt>, String
         holes.insert(first, last);
     }
     holes.remove(upto.saturating_add(1), u64::MAX);
-    Ok(Some(Receipt { stream, upto, holes }))
+    Ok(Receipt { epoch: text.ep, stream, upto, holes })
 }
 
 #[cfg(test)]
@@ -72,12 +70,13 @@ mod tests {
     #[test]
     fn an_acknowledgement_is_read_as_the_contract_says() {
         let text = br#"{"ep":7,"st":"data","upto":4711,"holes":[[4702,4703],[9,9]],"more":true}"#;
-        let receipt = read(text, 7).unwrap().unwrap();
+        let receipt = read(text, 7).unwrap();
         assert_eq!((receipt.stream, receipt.upto), (Stream::Data, 4711));
         assert_eq!(receipt.holes.iter().collect::<Vec<_>>(), [(9, 9), (4702, 4703)]);
-        let receipt = read(br#"{"ep":7,"upto":0}"#, 7).unwrap().unwrap();
+        let receipt = read(br#"{"ep":7,"upto":0}"#, 7).unwrap();
         assert_eq!((receipt.stream, receipt.holes.is_empty()), (Stream::Data, true));
-        assert_eq!(read(br#"{"ep":6,"st":"event","upto":9}"#, 7), Ok(None));
+        let earlier = read(br#"{"ep":6,"st":"event","upto":9}"#, 7).unwrap();
+        assert_eq!((earlier.epoch, earlier.stream, earlier.upto), (6, Stream::Event, 9));
     }
 
     #[test]
@@ -106,7 +105,7 @@ mod tests {
     fn what_lies_behind_too_many_holes_is_left_to_the_next() {
         let holes: Vec<[u64; 2]> = (1..=1000).map(|n| [n * 10, n * 10 + 1]).collect();
         let text = serde_json::json!({"ep": 7, "upto": 20_000, "holes": holes}).to_string();
-        let receipt = read(text.as_bytes(), 7).unwrap().unwrap();
+        let receipt = read(text.as_bytes(), 7).unwrap();
         assert_eq!(receipt.holes.spans(), limits::RECEIPT_HOLES_MAX);
         let last = limits::RECEIPT_HOLES_MAX as u64 * 10 + 1;
         assert_eq!((receipt.upto, receipt.holes.contains(last)), (last + 8, true));

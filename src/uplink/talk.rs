@@ -19,7 +19,6 @@ use crate::backoff::random;
 use crate::events::broker as say;
 use crate::limits;
 use crate::mqtt::{Incoming, Layout, Outlook, PacketId, Preset, Session, SessionError};
-use crate::store::Shelf;
 
 /// Bytes of a PUBLISH beside topic and payload: one of type, four of length, two of the topic's
 /// length, two of the identifier, one of no properties (MQTT 5, section 3.3).
@@ -300,14 +299,17 @@ impl<'a, O: Outbox> Talk<'a, O> {
     fn receipt(&mut self, payload: &[u8]) -> Vec<Action> {
         let Uplink { events, subject, link, .. } = self.uplink;
         let read = receipt::read(payload, self.epoch);
+        let machine = &self.memory.machine;
+        let is_earlier = |receipt: &receipt::Receipt| receipt.epoch < self.epoch;
         let receipt = match read {
-            Ok(None) => return Vec::new(),
-            Ok(Some(receipt))
-                if self.memory.machine.believes(receipt.stream.into(), receipt.upto) =>
+            // Of an earlier epoch only what was sent and is remembered can be freed.
+            Ok(receipt)
+                if is_earlier(&receipt)
+                    || machine.believes(receipt.stream.into(), receipt.upto) =>
             {
                 receipt
             }
-            Ok(Some(receipt)) => {
+            Ok(receipt) => {
                 let name = receipt.stream.name();
                 let why = format!("names {name}/{}, which was never sent", receipt.upto);
                 events.raise(say::receipt_unbelieved(subject, &why));
@@ -321,8 +323,11 @@ impl<'a, O: Outbox> Talk<'a, O> {
         link.send_modify(|link| link.last_receipt = Some(Instant::now()));
         self.memory.silent = None;
         events.clear(&say::RECEIVER_SILENT, subject, "hears its receiver again");
-        let stream = Shelf::from(receipt.stream);
-        self.on(Event::Receipt { stream, upto: receipt.upto, holes: receipt.holes })
+        let receipt::Receipt { epoch, stream, upto, holes } = receipt;
+        if epoch < self.epoch {
+            return self.on(Event::Earlier { epoch, stream, upto, holes });
+        }
+        self.on(Event::Receipt { stream: stream.into(), upto, holes })
     }
 
     fn taken(&mut self, batch: &Flying) {

@@ -48,5 +48,5 @@ macro_rules! replayed {
 replayed! {
     batch_decode batch_round_trip chunk_decode coap_body coap_datagram config_file modbus_frame
     mqtt_session rule_host rule_manifest rule_signature rule_want senml_cbor senml_json
-    serial_frames serial_parse zigbee2mqtt
+    serial_frames serial_parse uplink_ack zigbee2mqtt
 }

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use super::{Finding, Tell};
 use crate::batch::text::rfc3339;
-use crate::clock::{Board, Clock as _, Evidence, State, System, Trust, believable};
+use crate::clock::{Board, Clock as _, State, System, Trust, believable};
 use crate::events::{clock as say, firsthour};
 use crate::reading::UnixMillis;
 
@@ -40,20 +40,11 @@ pub(in crate::cli) fn examine(trust: Trust, witnesses: &[&Path], tell: Tell<'_>)
 }
 
 fn evidence(state: &State, tell: Tell<'_>) -> bool {
-    let why = match state.set {
-        Some(Evidence::Trusted) => "clock = \"trusted\" in the configuration",
-        Some(Evidence::Synced) => "a time service keeps it (synchronised)",
-        Some(Evidence::Battery) => "a battery-backed clock shows the same",
-        Some(Evidence::Machine) => "this machine keeps time by itself (PC or virtual machine)",
-        Some(Evidence::Step) => "it was set since the start",
-        Some(Evidence::Earlier) => "it was set before in this boot",
-        None => {
-            let notice = say::not_set();
-            tell(Finding::odd("believed", "no: nothing vouches for it").told(notice));
-            return true;
-        }
+    let Some(why) = state.set else {
+        tell(Finding::odd("believed", "no: nothing vouches for it").told(say::not_set()));
+        return true;
     };
-    tell(Finding::good("believed", why));
+    tell(Finding::good("believed", why.words()));
     true
 }
 

@@ -334,9 +334,10 @@ async fn a_cancelled_call_neither_loses_nor_repeats_a_packet() {
         tokio::join!(tokio::time::timeout(Duration::from_secs(1), session.next()), peer.publish());
     assert_eq!(publish.payload, body);
     // A packet of ours that arrives in two halves, with a cancelled call between them.
-    peer.raw(&[0x40, 2]).await;
+    let [high, low] = publish.pkid.to_be_bytes();
+    peer.raw(&[0x40, 2, high]).await;
     assert!(tokio::time::timeout(Duration::from_secs(1), session.next()).await.is_err());
-    peer.raw(&[0, publish.pkid as u8]).await;
+    peer.raw(&[low]).await;
     assert_eq!(session.next().await, Ok(acknowledged(publish.pkid)));
 }
 

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::limits;
 use crate::mqtt::Wire;
+use crate::receive::tls;
 
 /// Where to post to.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ pub(super) struct Address {
 pub(super) enum Trouble {
     /// There is no way to the server, for this reason.
     Unreached(io::ErrorKind),
-    /// TLS was not agreed on; rustls' own words.
+    /// TLS was not agreed on, and why.
     Tls(String),
     /// Nothing came within [`limits::LINE_PROTOCOL_TIME_MAX`].
     Silent,
@@ -132,12 +133,15 @@ impl Address {
         let _ = stream.set_nodelay(true);
         let wire: Box<dyn Wire> = match tls {
             None => Box::new(stream),
-            Some(tls) => {
+            Some(configuration) => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| Trouble::Tls("the host is no name that TLS knows".into()))?;
-                let connector = TlsConnector::from(Arc::clone(tls));
+                let connector = TlsConnector::from(Arc::clone(configuration));
                 let agreed = connector.connect(name, stream).await;
-                Box::new(agreed.map_err(|e| Trouble::Tls(e.to_string()))?)
+                Box::new(agreed.map_err(|error| match tls::fault(&error) {
+                    Some(why) => Trouble::Tls(why),
+                    None => Trouble::Broken,
+                })?)
             }
         };
         handshake(TokioIo::new(wire)).await.map_err(|_| Trouble::Broken)

@@ -8,12 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
+
+use crate::receive::tls;
 
 /// Makes connections that are encrypted and verified.
 #[derive(Clone)]
@@ -97,36 +99,5 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Option<String> {
     if source.to_string() == "server does not support TLS" {
         return Some("it speaks no TLS (ssl = off in its postgresql.conf)".to_owned());
     }
-    let of_tls = source.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
-    Some(match of_tls {
-        rustls::Error::InvalidCertificate(fault) => words(fault),
-        _ => "TLS was not agreed on".to_owned(),
-    })
-}
-
-fn words(fault: &CertificateError) -> String {
-    use CertificateError as Fault;
-    match fault {
-        Fault::UnknownIssuer | Fault::BadSignature => {
-            "its certificate is not signed by a CA that is trusted here".to_owned()
-        }
-        Fault::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-            let bare = |name: &String| match name.split_once("(\"") {
-                Some((_, name)) => name.trim_end_matches("\")").to_owned(),
-                None => name.clone(),
-            };
-            let names: Vec<String> = presented.iter().map(bare).collect();
-            format!("its certificate is for {} only", names.join(", "))
-        }
-        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
-            "its certificate is for another name".to_owned()
-        }
-        Fault::Expired | Fault::ExpiredContext { .. } => {
-            "its certificate has expired, by this machine's clock".to_owned()
-        }
-        Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
-            "its certificate is not valid yet, by this machine's clock".to_owned()
-        }
-        _ => "its certificate cannot be used".to_owned(),
-    }
+    tls::fault(source.downcast_ref::<io::Error>()?)
 }

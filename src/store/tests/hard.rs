@@ -270,7 +270,6 @@ impl Walk {
 
     fn open(&mut self) {
         let (store, thread) = self.bench.try_open().unwrap();
-        store.0.intake.begin();
         self.store = Some((store, thread));
         self.bench.flush(self.store(), false).unwrap();
         self.look();

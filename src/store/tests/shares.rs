@@ -13,6 +13,7 @@ impl Bench {
             self.events.clone(),
         )
         .unwrap();
+        store.0.intake.begin();
         self.runtime.block_on(store.flush(true)).unwrap();
         (store, thread)
     }
