@@ -1,6 +1,8 @@
 //! `[rule.NAME]`: the rule's file, what it takes, its parameters against the author's, and which rules
 //! feed one another.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,10 +40,22 @@ pub fn rules(named: &[Named<'_>], trust: &Keys, findings: &Findings) -> Vec<Defi
     }
     let found: Vec<_> =
         named.iter().map(|named| (named.place, rule(named, trust, findings))).collect();
-    let (places, rules): (Vec<Place<'_>>, Vec<Definition>) =
+    let (places, mut rules): (Vec<Place<'_>>, Vec<Definition>) =
         found.into_iter().filter_map(|(place, rule)| Some((place, rule?))).unzip();
+    hold_once(&mut rules);
     refuse_circle(&rules, &places, findings);
     rules
+}
+
+/// Lets rules of the same file share what it holds: many are made from few files.
+fn hold_once(rules: &mut [Definition]) {
+    let mut held: HashMap<Arc<str>, Arc<[u8]>> = HashMap::new();
+    for rule in rules {
+        rule.code = match held.entry(Arc::clone(&rule.digest)) {
+            Entry::Occupied(held) => Arc::clone(held.get()),
+            Entry::Vacant(first) => Arc::clone(first.insert(Arc::clone(&rule.code))),
+        };
+    }
 }
 
 /// A circle can be seen as far as files say what their rules make.

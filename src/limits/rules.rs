@@ -21,6 +21,11 @@ pub const RULE_DEADLINE_CALL: Duration = Duration::from_millis(50);
 /// Computing time a reading adds.
 pub const RULE_DEADLINE_READING: Duration = Duration::from_micros(100);
 
+/// Deadlines that a call which only prepares (`open`, `migrate`, `series-added`) may compute: the first
+/// runs through code that nothing has run before, 50 ms on a machine twenty times slower than a
+/// server, and a rule that it stops stays off.
+pub const RULE_PREPARE_DEADLINES: u32 = 8;
+
 /// Longest computing time of a call an operator may grant: the chain waits that long.
 pub const RULE_DEADLINE_CALL_MAX: Duration = Duration::from_secs(10);
 

@@ -2,13 +2,15 @@
 //! clock behind the deadlines. One for the whole gateway; instances of different rules share nothing
 //! but compiled code and this clock.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmtime::{Config, WasmFeatures};
 
 use super::cache::Cache;
 use super::compile::{self, Compiler};
+use super::program::Program;
 use crate::events::{self, Events};
 use crate::limits;
 
@@ -32,6 +34,8 @@ pub struct Engine {
     clock: Arc<Clock>,
     compiler: Compiler,
     cache: Option<Arc<Cache>>,
+    /// What is loaded, by the digest of its file. Its rules hold it; with the last of them it goes.
+    loaded: Arc<Mutex<HashMap<String, Weak<Program>>>>,
 }
 
 impl Engine {
@@ -52,7 +56,13 @@ impl Engine {
             },
         };
         let clock = Arc::new(Clock::new(machine.clone()));
-        Ok(Self { machine, clock, compiler: Compiler::default(), cache: None })
+        Ok(Self {
+            machine,
+            clock,
+            compiler: Compiler::default(),
+            cache: None,
+            loaded: Arc::default(),
+        })
     }
 
     /// The gateway's own engine: native code where there may be some, compiled by another process of
@@ -107,6 +117,23 @@ impl Engine {
 
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.cache.as_deref()
+    }
+
+    /// Returns what another rule of the same file has loaded: its code, a quarter of a megabyte, and the
+    /// image of its memory are the same for all.
+    pub(super) fn loaded(&self, digest: &str) -> Option<Arc<Program>> {
+        self.lock_loaded().get(digest).and_then(Weak::upgrade)
+    }
+
+    /// Remembers what was loaded, for as long as somebody holds it.
+    pub(super) fn remember(&self, program: &Arc<Program>) {
+        let mut loaded = self.lock_loaded();
+        loaded.retain(|_, program| program.strong_count() > 0);
+        loaded.insert(program.digest().to_owned(), Arc::downgrade(program));
+    }
+
+    fn lock_loaded(&self) -> MutexGuard<'_, HashMap<String, Weak<Program>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the clock tick until what is returned is dropped.

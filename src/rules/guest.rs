@@ -103,14 +103,14 @@ impl Guest {
             ..Staged::default()
         };
         self.lines.begin(now);
-        let deadline = computed().saturating_add(self.limits.time(inputs));
-        self.call = Call { purpose, inputs, deadline };
+        self.call = Call { purpose, inputs, deadline: Duration::ZERO };
+        self.call.deadline = computed().saturating_add(self.time().0);
     }
 
     /// Begins another call over what the last one left staged.
     pub fn go_on(&mut self, inputs: usize) {
-        self.call.deadline = computed().saturating_add(self.limits.time(inputs));
         self.call.inputs = inputs;
+        self.call.deadline = computed().saturating_add(self.time().0);
     }
 
     /// Whether the thread has computed for longer than the call may.
@@ -120,7 +120,16 @@ impl Guest {
 
     /// How long the call under way may compute, and for how many readings.
     pub fn time(&self) -> (Duration, usize) {
-        (self.limits.time(self.call.inputs), self.call.inputs)
+        let Call { purpose, inputs, .. } = self.call;
+        let time = self.limits.time(inputs);
+        let time = match purpose {
+            Purpose::Work => time,
+            Purpose::Prepare => {
+                let longer = time.saturating_mul(limits::RULE_PREPARE_DEADLINES);
+                longer.min(limits::RULE_DEADLINE_CALL_MAX).max(time)
+            }
+        };
+        (time, inputs)
     }
 
     /// Makes what is staged part of the mirror.

@@ -45,7 +45,8 @@ impl Refused {
 }
 
 impl Program {
-    /// Checks a rule's file and compiles it, or takes what was compiled of it before.
+    /// Checks a rule's file and compiles it, or takes what was compiled of it before. Rules of the same
+    /// file share one.
     ///
     /// Takes from a millisecond (kept from before) to many seconds (an interpreter of another language,
     /// on a small board), and blocks the calling thread for that long.
@@ -53,9 +54,12 @@ impl Program {
     /// # Errors
     /// When the file is anything but a rule of a contract version that this gateway speaks.
     pub fn load(engine: &Engine, file: &[u8]) -> Result<Arc<Self>, Refused> {
+        let digest = digest(file);
+        if let Some(program) = engine.loaded(&digest) {
+            return Ok(program);
+        }
         inspect::inspect(file)?;
         let manifest = manifest(file)?;
-        let digest = digest(file);
         let component = compile::component(engine, &digest, file)?;
         shape(engine, &component)?;
         let linker = calls::linker(engine.machine()).map_err(|error| unlinked(&error))?;
@@ -63,7 +67,9 @@ impl Program {
             .instantiate_pre(&component)
             .and_then(RulePre::new)
             .map_err(|error| unlinked(&error))?;
-        Ok(Arc::new(Self { engine: engine.clone(), pre, digest, manifest }))
+        let program = Arc::new(Self { engine: engine.clone(), pre, digest, manifest });
+        engine.remember(&program);
+        Ok(program)
     }
 
     /// SHA-256 of the file, in lower-case hexadecimal digits.

@@ -314,3 +314,21 @@ fn a_rule_without_a_manifest_that_can_be_read_is_refused() {
     assert_eq!(program.manifest().name, "kit");
     assert_eq!(program.digest().len(), 64);
 }
+
+#[test]
+fn rules_of_one_file_share_its_code_for_as_long_as_one_of_them_holds_it() {
+    let engine = Engine::new(Code::Auto).unwrap();
+    let file = Guest::default().build();
+    let first = Program::load(&engine, &file).unwrap();
+    let second = Program::load(&engine.clone(), &file).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first, &second));
+    let other = Guest { pages: 2, ..Guest::default() }.build();
+    let other = Program::load(&engine, &other).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&first, &other));
+    let another_machine = Program::load(&Engine::new(Code::Pulley).unwrap(), &file).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&first, &another_machine));
+    let gone = std::sync::Arc::downgrade(&first);
+    drop((first, second));
+    assert!(gone.upgrade().is_none(), "the engine holds what no rule uses");
+    assert_eq!(Program::load(&engine, &file).unwrap().digest().len(), 64);
+}
