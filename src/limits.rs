@@ -306,6 +306,10 @@ pub const CONDITIONS_MAX: usize = 2 * ZIGBEE_DEVICES_MAX;
 /// while; what only the start has needed is given back.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(15);
 
+/// Between two times of giving it back after that: a reload leaves 5 MB of code mapped that nobody
+/// runs again, and mapping what is in use anew costs some fifty page faults.
+pub const SETTLED_EVERY: Duration = Duration::from_secs(600);
+
 /// Time the daemon has to drain and say goodbye after a stop signal.
 pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 

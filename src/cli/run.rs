@@ -85,11 +85,14 @@ async fn keep(mut config: Config, apart: memory::Apart, path: PathBuf) -> Result
     }
 }
 
-/// Gives back memory that only the start has needed, when it is over.
+/// Gives back memory that only the start has needed, when it is over, and later what only a reload, a
+/// login or a question has.
 async fn settled() -> Infallible {
     sleep(limits::SETTLED_AFTER).await;
-    memory::settle();
-    std::future::pending().await
+    loop {
+        memory::settle();
+        sleep(limits::SETTLED_EVERY).await;
+    }
 }
 
 fn announce(config: &Config) {
