@@ -119,8 +119,8 @@ impl Engine {
         self.cache.as_deref()
     }
 
-    /// Returns what another rule of the same file has loaded: its code, a quarter of a megabyte, and the
-    /// image of its memory are the same for all.
+    /// Returns what another rule of the same file has loaded: its code, a quarter of a megabyte, and
+    /// the image of its memory are the same for all.
     pub(super) fn loaded(&self, digest: &str) -> Option<Arc<Program>> {
         self.lock_loaded().get(digest).and_then(Weak::upgrade)
     }
