@@ -5,6 +5,7 @@
 mod ask;
 mod devices;
 mod drafts;
+mod points;
 mod preview;
 mod uplink;
 
@@ -21,8 +22,9 @@ use crate::events::{counted, firsthour};
 /// Sets the gateway up: name, ports, scan, templates, first values, uplink
 #[derive(Debug, Args)]
 #[command(after_help = "Keys for --answers and --set:
-  name, port, line, scan, ids, device.ID.take, device.ID.template, device.ID.name, preview, more,
-  uplink, user, password, ca, uplink.keep, write, start
+  name, port, line, scan, ids, device.ID.take, device.ID.template, device.ID.point,
+  device.ID.point.2, device.ID.name, preview, more, uplink, user,
+  password, ca, uplink.keep, write, start
 A value of \"-\" means none. fieldgate setup --yes takes every default that nobody answers.")]
 pub(super) struct Setup {
     /// Answers, one `key = value` a line; what it does not name is asked, or takes its default where

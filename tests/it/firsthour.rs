@@ -487,6 +487,28 @@ fn setup_takes_answers_from_a_file_and_writes_nothing_when_it_cannot_end_well() 
 }
 
 #[test]
+fn a_device_that_no_template_fits_is_set_up_by_the_addresses_of_its_points() {
+    let bench = Bench::new();
+    let _devices = bench.devices("2=plain", &[]);
+    bench.put(
+        "answers",
+        &format!(
+            "name = cabinet-2\nport = {}\nids = 2\nline = 9600 8N1\nuplink = -\n\
+             device.2.point = first holding 0\ndevice.2.point.2 = second 40002 i16 0.1 Cel\n\
+             device.2.name = pump\n",
+            bench.at("line").display()
+        ),
+    );
+    let (code, said) = bench.setup(&["--answers", "answers", "--yes"], "");
+    let device = bench.read("conf.d/pump.toml");
+    assert!(
+        device.contains("points.second = { at = \"40002\", as = \"i16\", scale = 0.1, unit = \"Cel\" }"),
+        "{said}\n{device}"
+    );
+    assert!(code == 0 && said.contains("second") && bench.run(&["check"]).0 == 0, "{said}");
+}
+
+#[test]
 fn an_adapter_that_vanishes_in_setup_is_told_and_leaves_nothing_half_written() {
     let bench = Bench::new();
     let _fragile = bench.devices("1=plain", &["--die-after", "3"]);

@@ -45,7 +45,7 @@ fn describe(rule: &Definition, points: &[(String, String)], fed: &[&str], lines:
         _ => shown,
     };
     let raw = if rule.keep { "which also go on" } else { "which do not go on" };
-    lines.push(format!("  takes {}: {more}; {raw}", on.join(", ")));
+    lines.push(format!("  takes {}: {more}, {raw}", on.join(", ")));
     if !fed.is_empty() {
         lines.push(format!("  is fed by {}", fed.join(", ")));
     }

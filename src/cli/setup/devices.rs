@@ -3,6 +3,7 @@
 
 use super::Walk;
 use super::ask::Stopped;
+use super::points;
 use crate::cli::scan::identify::Known;
 use crate::cli::scan::search::{Search, Sight};
 use crate::cli::scan::{Ids, Shown, device_table, join, name_all, port_table};
@@ -160,19 +161,25 @@ impl Walk<'_> {
                 self.ask.say(&format!("  id {}  is device {} already", one.id, there.name));
                 continue;
             }
-            let Some(template) = self.template(one)? else { continue };
+            let template = self.template(one)?;
+            let points = match &template {
+                Some(_) => Vec::new(),
+                None => self.points(one)?,
+            };
+            if template.is_none() && points.is_empty() {
+                continue;
+            }
             if let (Target::Serial { .. }, Some(line)) = (target, one.line) {
                 name = self.port(target, line)?;
             }
             let via = one.via(&name);
             let device = self.device_name(one)?;
-            self.drafts.add(
-                &device,
-                format!(
-                    "# Written by fieldgate setup; yours to edit.\n{}",
-                    device_table(&device, &template, &via)
-                ),
-            );
+            let table = match template {
+                Some(template) => device_table(&device, &template, &via),
+                None => points::device_table(&device, &via, &points),
+            };
+            let head = "# Written by fieldgate setup; yours to edit.";
+            self.drafts.add(&device, format!("{head}\n{table}"));
             taken.push(device);
         }
         if taken.is_empty() {
@@ -203,7 +210,7 @@ impl Walk<'_> {
         self.ask.say(&format!("  id {id}  no template fits; there are {}", names.join(", ")));
         let key = format!("device.{id}.template");
         loop {
-            let template = self.ask.ask(&key, "template, or - for later", "")?;
+            let template = self.ask.ask(&key, "template, or - for none", "")?;
             if template.is_empty() || names.contains(&&*template) {
                 return Ok(Some(template).filter(|it| !it.is_empty()));
             }
