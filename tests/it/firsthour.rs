@@ -502,7 +502,9 @@ fn a_device_that_no_template_fits_is_set_up_by_the_addresses_of_its_points() {
     let (code, said) = bench.setup(&["--answers", "answers", "--yes"], "");
     let device = bench.read("conf.d/pump.toml");
     assert!(
-        device.contains("points.second = { at = \"40002\", as = \"i16\", scale = 0.1, unit = \"Cel\" }"),
+        device.contains(
+            "points.second = { at = \"40002\", as = \"i16\", scale = 0.1, unit = \"Cel\" }"
+        ),
         "{said}\n{device}"
     );
     assert!(code == 0 && said.contains("second") && bench.run(&["check"]).0 == 0, "{said}");

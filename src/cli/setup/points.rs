@@ -22,7 +22,8 @@ impl Walk<'_> {
                 0 => format!("device.{}.point", one.id),
                 n => format!("device.{}.point.{}", one.id, n + 1),
             };
-            let question = if lines.is_empty() { "a point, or - for later" } else { "another point" };
+            let question =
+                if lines.is_empty() { "a point, or - for later" } else { "another point" };
             let answer = self.ask.ask(&key, question, "")?;
             if answer.is_empty() {
                 break;
@@ -100,8 +101,12 @@ mod tests {
         );
         assert_eq!(typed("on coil 3"), "points.on = { at = \"coil 3\", as = \"bool\" }");
         assert_eq!(typed("a.b 40001"), "points.\"a.b\" = { at = \"40001\", as = \"u16\" }");
-        assert_eq!(typed("x input 4 u32 10"), "points.x = { at = \"input 4\", as = \"u32\", scale = 10 }");
-        for bad in ["x", "a/b holding 1", "x holdng 1", "x holding 1 i17", "x holding 1 u16 2 W h"] {
+        assert_eq!(
+            typed("x input 4 u32 10"),
+            "points.x = { at = \"input 4\", as = \"u32\", scale = 10 }"
+        );
+        for bad in ["x", "a/b holding 1", "x holdng 1", "x holding 1 i17", "x holding 1 u16 2 W h"]
+        {
             assert!(typed(bad).starts_with("no: "), "{bad}: {}", typed(bad));
         }
     }
