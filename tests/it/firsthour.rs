@@ -420,7 +420,7 @@ fn doctor_walks_all_the_way(bench: &Bench) {
         "clock",
         "disk of",
         "port rs485-1",
-        "1 of 1 devices answer",
+        "the one device answers",
         "ok    publish",
     ] {
         assert!(said.contains(words), "no {words:?} in\n{said}");
