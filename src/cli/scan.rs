@@ -115,7 +115,7 @@ impl Modbus {
         let mut known = Vec::new();
         let work = async {
             search.run(&mut sight, &mut |progress| shown.progress(&progress)).await?;
-            known = name_all(target, &sight, &models).await;
+            known = name_all(target, &mut sight, &models).await;
             Ok(())
         };
         let ended = tokio::select! {
@@ -138,15 +138,19 @@ impl Modbus {
     }
 }
 
-/// Names every device that answered, way by way.
+/// Names every device that answered, way by way. A port that is gone by then is noted as vanished.
 pub(super) async fn name_all(
     target: &Target,
-    sight: &Sight,
+    sight: &mut Sight,
     models: &[models::Model],
 ) -> Vec<Known> {
     let mut known = Vec::new();
-    for found in &sight.found {
-        let Ok(mut inquiry) = target.open(found.link.clone()).await else { continue };
+    let Sight { found, vanished, .. } = sight;
+    for found in &*found {
+        let Ok(mut inquiry) = target.open(found.link.clone()).await else {
+            *vanished |= target.is_serial();
+            continue;
+        };
         for (id, _) in &found.ids {
             known.push(identify(&mut inquiry, found, *id, models).await);
         }

@@ -368,10 +368,11 @@ fn setup_goes_from_nothing_to_values_and_a_green_uplink_and_changes_only_what_is
     let bench = Bench::new();
     let _devices = bench.devices("1=sdm630,2=plain", &["--line", "19200"]);
     let broker = Secured::start(&bench, 2026, 2030);
-    // Name, port, scan, ids, line; id 1: take it, port's name, name; id 2: later; right; no more;
+    // Name, port, scan, ids, line; id 1: take it, port's name, name; id 2: no template, no point;
+    // right; no more;
     // url, CA, user, password; write.
     let typed = format!(
-        "gw-7\n./line\n\n1-3\n\n\n\nmeter\n\n\nn\n{}\nca.pem\ngw\ns3cret-pw\n\n",
+        "gw-7\n./line\n\n1-3\n\n\n\nmeter\n\n\n\nn\n{}\nca.pem\ngw\ns3cret-pw\n\n",
         broker.url()
     );
     let (code, said) = bench.setup(&[], &typed);

@@ -110,7 +110,7 @@ impl Walk<'_> {
             ended.map_err(|notice| {
                 Fatal::new(crate::error::Exit::Unreachable, notice.to_string())
             })?;
-            let known = name_all(target, &sight, &models).await;
+            let known = name_all(target, &mut sight, &models).await;
             Ok((sight, known))
         })
     }
