@@ -26,7 +26,7 @@ const WINDOW_MS: i64 = 10_000;
 type Table = BTreeMap<(String, String), Vec<(i64, f64)>>;
 
 fn main() {
-    for set in ["pulse", "stations"] {
+    for set in ["pulse", "machine", "stations"] {
         reduce(set);
     }
 }

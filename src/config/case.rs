@@ -98,7 +98,8 @@ fn test(
     let empty = DeTable::new();
     let with = layer.layer.table.get("with").and_then(|with| with.get_ref().as_table());
     let lateness = Some(rules[rule].lateness);
-    match Case::read(named.layer.table, &manifest, with.unwrap_or(&empty), lateness) {
+    let folder = &named.layer.text.folder;
+    match Case::read((named.layer.table, folder), &manifest, with.unwrap_or(&empty), lateness) {
         Ok(case) => Some(Test { name: named.name.into(), rule, case }),
         Err(faults) => {
             for fault in faults {

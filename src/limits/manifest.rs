@@ -47,6 +47,12 @@ pub const PARAM_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// moment.
 pub const CASE_READINGS_MAX: usize = 100_000;
 
+/// Bytes of a recording that a test is fed with: a hundred thousand readings as JSON take 12 MB.
+pub const RECORDING_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Bytes of a file that says what must come of a recording: as many readings, in a test's words.
+pub const EXPECTED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// Series that one test feeds.
 pub const CASE_SERIES_MAX: usize = 1000;
 

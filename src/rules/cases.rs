@@ -13,6 +13,7 @@ mod expect;
 mod feed;
 mod hold;
 mod play;
+mod recording;
 mod scan;
 mod table;
 #[cfg(test)]

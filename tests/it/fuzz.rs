@@ -1,6 +1,7 @@
 //! The fuzzers' corpus, replayed: every input that once taught them something, and every seed.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 #[path = "../../fuzz/targets.rs"]
 pub mod targets;
@@ -9,7 +10,7 @@ pub mod targets;
 fn replay(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let (_, target) = targets::ALL.iter().find(|(known, _)| *known == name).unwrap();
-    let mut inputs = 0;
+    let mut inputs = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let input = std::fs::read(&path).unwrap();
@@ -24,9 +25,72 @@ fn replay(name: &str) {
             turned[at] ^= 1 << (at % 8);
             target(&turned);
         }
-        inputs += 1;
+        inputs.push(input.to_vec());
     }
-    assert!(inputs > 0, "{} is empty", folder.display());
+    assert!(!inputs.is_empty(), "{} is empty", folder.display());
+    let seconds = std::env::var("FIELDGATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    if let Some(seconds) = seconds {
+        wander(name, *target, inputs, Duration::from_secs(seconds));
+    }
+}
+
+/// Goes on with inputs that nobody wrote: those of the corpus, changed and mixed at random. It is blind
+/// where libFuzzer sees, and needs no build of its own. What breaks the target is kept.
+fn wander(name: &str, target: fn(&[u8]), corpus: Vec<Vec<u8>>, time: Duration) {
+    let (begun, mut dice, mut count) = (Instant::now(), Dice(0x9e37_79b9_7f4a_7c15), 0_u64);
+    dice.0 ^= std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    while begun.elapsed() < time {
+        let mut input = corpus[dice.below(corpus.len())].clone();
+        for _ in 0..=dice.below(8) {
+            dice.change(&mut input, &corpus);
+        }
+        let run = || target(&input);
+        if std::panic::catch_unwind(run).is_err() {
+            let kept = std::env::temp_dir().join(format!("fieldgate-{name}-{count}"));
+            std::fs::write(&kept, &input).unwrap();
+            panic!("{} breaks {name}", kept.display());
+        }
+        count += 1;
+    }
+    println!("{name}: {count} inputs in {} s", time.as_secs());
+}
+
+/// xorshift64*: random enough to wander.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end.max(1)
+    }
+
+    fn change(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+        let at = self.below(input.len() + 1);
+        let end = (at + self.below(32)).min(input.len());
+        match self.below(7) {
+            0 => drop(input.drain(at..end)),
+            1 => drop(input.splice(at..at, (0..end - at).map(|_| 0_u8).collect::<Vec<_>>())),
+            2 => {
+                let other = &corpus[self.below(corpus.len())];
+                let from = self.below(other.len() + 1);
+                let to = (from + self.below(64)).min(other.len());
+                drop(input.splice(at..end, other[from..to].to_vec()));
+            }
+            3 => {
+                let twice = input[at..end].to_vec();
+                drop(input.splice(at..at, twice));
+            }
+            4 => input[at..end]
+                .iter_mut()
+                .for_each(|byte| *byte = [0, 1, 0x7f, 0x80, 0xff][self.below(5)]),
+            5 if at < input.len() => input[at] = self.below(256) as u8,
+            _ if at < input.len() => input[at] ^= 1 << self.below(8),
+            _ => input.push(self.below(256) as u8),
+        }
+        input.truncate(64 * 1024);
+    }
 }
 
 /// One test a target, so that a failure names it, and a list that must be all of them.

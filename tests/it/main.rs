@@ -26,6 +26,7 @@ mod mqtt5;
 mod peers;
 mod power;
 mod presets;
+mod readme;
 #[cfg(feature = "receive")]
 mod receive;
 mod reference;

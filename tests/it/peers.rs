@@ -70,6 +70,25 @@ pub fn await_port(port: u16) {
     }
 }
 
+/// Sends what a device would over CoAP, without asking for an answer; a SenML pack when it is one.
+#[allow(dead_code, reason = "a benchmark uses one part of this file, the tests another")]
+pub fn coap_post(port: u16, number: u16, path: &[&str], payload: &str) {
+    let mut packet = coap_lite::Packet::new();
+    packet.header.code = coap_lite::MessageClass::Request(coap_lite::RequestType::Post);
+    packet.header.set_type(coap_lite::MessageType::NonConfirmable);
+    packet.header.message_id = number;
+    for part in path {
+        packet.add_option(coap_lite::CoapOption::UriPath, part.as_bytes().to_vec());
+    }
+    if payload.starts_with('[') {
+        // application/senml+json, RFC 8428 section 12.2.
+        packet.add_option(coap_lite::CoapOption::ContentFormat, vec![110]);
+    }
+    packet.payload = payload.as_bytes().to_vec();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&packet.to_bytes().unwrap(), ("127.0.0.1", port)).unwrap();
+}
+
 /// A mosquitto of the test's own.
 pub struct Mosquitto {
     /// Where it listens.

@@ -152,6 +152,21 @@ fn tests_in_a_configuration_run_without_a_gateway() {
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("FG-W48") && said.contains("came plc/a = 4@2s (off by 1)"), "{said}");
 
+    let recording = "t,plc/a\n0,1\n1,2\n2,4\n";
+    std::fs::write(desk.path().join("day.csv"), recording).unwrap();
+    std::fs::write(desk.path().join("day.expected"), "plc/a = 1@0s\nplc/a = 4@2s\n").unwrap();
+    let day =
+        "[test.day]\nrule = \"quiet\"\nrecording = \"day.csv\"\nexpected = \"day.expected\"\n";
+    let ended = check(day);
+    let said = text(&ended.stdout) + &text(&ended.stderr);
+    assert!(ended.status.success() && said.contains("ok      test.day"), "{said}");
+    std::fs::write(desk.path().join("day.csv"), recording.replace("2,4", "soon,4")).unwrap();
+    let said = text(&check(&day.replace("day.expected", "no.expected")).stdout);
+    for word in ["f.toml:11", "line 4: \"soon\" is no time", "f.toml:12", "no.expected", "2 faults"]
+    {
+        assert!(said.contains(word), "{word} is missing:\n{said}");
+    }
+
     let ended =
         check("[test.it]\nrule = \"quite\"\nfeed = \"plc/a = 1@0\"\nexpect = \"nothing\"\n");
     assert!(text(&ended.stdout).contains("did you mean \"quiet\"?"));
@@ -161,6 +176,32 @@ fn tests_in_a_configuration_run_without_a_gateway() {
     for word in ["f.toml:13:10", "did you mean \"band\"?", "no unit", "2 faults"] {
         assert!(said.contains(word), "{word} is missing:\n{said}");
     }
+}
+
+#[test]
+fn a_recording_shows_what_a_rule_makes_of_it_and_what_that_costs() {
+    let desk = tempfile::tempdir().unwrap();
+    let rule = concat!(env!("CARGO_MANIFEST_DIR"), "/target/rules/deadband.wasm");
+    let rows: String = (0..600).map(|s| format!("{s},{}\n", f64::from(s % 60) / 10.0)).collect();
+    std::fs::write(desk.path().join("pump.csv"), format!("t,pump/flow\n{rows}")).unwrap();
+    let fed = ["rule", "test", rule, "--recording", "pump.csv", "--with", "band = 1.0"];
+    let said = done(desk.path(), &fed);
+    assert!(said.contains("600 readings of 1 series in, 60 out"), "{said}");
+    assert!(said.contains("fuel a reading  (on native and pulley)"), "{said}");
+    let said = done(desk.path(), &[&fed[..], &["--show"]].concat());
+    assert!(said.starts_with("pump/flow = 0@0s\npump/flow = 1.1@11s\n"), "{said}");
+    let said = problem(desk.path(), &[&fed[..6], &["bnad = 1"]].concat());
+    assert!(said.contains("did you mean \"band\"?"), "{said}");
+    let said = problem(desk.path(), &["rule", "test", rule, "--recording", "no.csv"]);
+    assert!(said.contains("FG-W47") && said.contains("no.csv: it is not there"), "{said}");
+
+    let bench = ["rule", "bench", rule, "--recording", "pump.csv", "--seconds", "0.05", "--json"];
+    let measured: Json = serde_json::from_str(&done(desk.path(), &bench)).unwrap();
+    let pulley = &measured["machines"]["pulley"];
+    // A saw of six, at the default band of 0.1: each reading but the equal ones.
+    assert!(
+        pulley["emitted"].as_u64().unwrap() > 0 && pulley["fuel_a_reading"].as_f64() > Some(1.0)
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fieldgate::rules::manifest;
 use serde_json::{Value, json};
 
-use crate::peers::{Mosquitto, Peer, free_udp_port};
+use crate::peers::{Mosquitto, Peer, coap_post, free_udp_port};
 
 /// A board with a broker, two pairs of keys and a rule in several versions.
 struct Board {
@@ -135,16 +135,8 @@ impl Board {
 
     /// Sends a reading of `tank/level` that any dead band lets through.
     fn send(&self, number: u32) {
-        let mut packet = coap_lite::Packet::new();
-        packet.header.code = coap_lite::MessageClass::Request(coap_lite::RequestType::Post);
-        packet.header.set_type(coap_lite::MessageType::NonConfirmable);
-        packet.header.message_id = u16::try_from(number).unwrap();
-        for part in ["tank", "level"] {
-            packet.add_option(coap_lite::CoapOption::UriPath, part.as_bytes().to_vec());
-        }
-        packet.payload = (number * 10).to_string().into_bytes();
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.send_to(&packet.to_bytes().unwrap(), ("127.0.0.1", self.port)).unwrap();
+        let value = (number * 10).to_string();
+        coap_post(self.port, u16::try_from(number).unwrap(), &["tank", "level"], &value);
     }
 
     fn live(&self) -> String {

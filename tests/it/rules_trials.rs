@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fuzz::targets::kit::{Guest, MANIFEST, OK, READING};
-use crate::peers::{Mosquitto, Peer, free_udp_port};
+use crate::peers::{Mosquitto, Peer, coap_post, free_udp_port};
 
 /// What a version does with a reading above a thousand: name of its table, what the table says more,
 /// the code it goes back with, and the body.
@@ -160,21 +160,13 @@ impl Gateway {
 
     /// Sends 25 readings of a point of `device`, all of this value.
     fn send(&mut self, device: &str, value: f64) {
-        let mut packet = coap_lite::Packet::new();
-        packet.header.code = coap_lite::MessageClass::Request(coap_lite::RequestType::Post);
-        packet.header.set_type(coap_lite::MessageType::NonConfirmable);
         self.sent += 1;
-        packet.header.message_id = self.sent;
-        packet.add_option(coap_lite::CoapOption::UriPath, device.as_bytes().to_vec());
-        // application/senml+json, RFC 8428 section 12.2.
-        packet.add_option(coap_lite::CoapOption::ContentFormat, vec![110]);
         let record = |n: i32| {
             let t = f64::from(n - 25) / 1000.0;
             serde_json::json!({ "n": "level", "t": t, "v": value + f64::from(n) / 4.0 })
         };
-        packet.payload = Value::Array((0..25).map(record).collect()).to_string().into_bytes();
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.send_to(&packet.to_bytes().unwrap(), ("127.0.0.1", self.port)).unwrap();
+        let pack = Value::Array((0..25).map(record).collect()).to_string();
+        coap_post(self.port, self.sent, &[device], &pack);
     }
 }
 

@@ -143,13 +143,43 @@ fn described(rule: &Rule) -> String {
         let _ = write!(text, "\n  last good  {}", version(&rule.good));
     }
     for (key, value) in rule.running.iter().filter_map(serde_json::Value::as_object).flatten() {
-        if !value.is_null() {
+        if key == "trial" {
+            text += &compared(value);
+        } else if !value.is_null() {
             let _ = write!(
                 text,
                 "\n  {key:<9}  {}",
                 value.as_str().map_or(value.to_string(), str::to_owned)
             );
         }
+    }
+    text
+}
+
+/// How the version on trial compares with the running one, in words.
+fn compared(trial: &serde_json::Value) -> String {
+    if trial.is_null() {
+        return String::new();
+    }
+    let count = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    let side = |side: &serde_json::Value| {
+        let (taken, emitted) = (count(&side["taken"]), count(&side["emitted"]));
+        let fuel = count(&side["fuel"]) / taken.max(1);
+        format!("{emitted} out of {taken}, {fuel} fuel a reading")
+    };
+    let [same, differing, missing, extra] =
+        ["same", "differing", "missing", "extra"].map(|key| count(&trial[key]));
+    let mut text = format!(
+        "\n  trial      {}; the live one {}\n             \
+         {same} the same, {differing} differ, {missing} missing, {extra} too many",
+        side(&trial["trial"]),
+        side(&trial["live"])
+    );
+    let first = &trial["first"];
+    if let Some(point) = first["point"].as_str() {
+        let word = |key: &str| first[key].as_str().unwrap_or("?").to_owned();
+        let _ =
+            write!(text, "\n             first: {point} {}, not {}", word("trial"), word("live"));
     }
     text
 }

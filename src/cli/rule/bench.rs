@@ -12,7 +12,7 @@ use crate::error::{Exit, Fatal};
 use crate::events::Notice;
 use crate::events::author as told;
 use crate::limits;
-use crate::rules::cases::BEGIN_US;
+use crate::rules::cases::{BEGIN_US, Feed};
 use crate::rules::wit::{self, Context, Param, Quality, Reading, Series};
 use crate::rules::{Failure, Limits, Rule};
 use crate::state::Kept;
@@ -22,7 +22,9 @@ use crate::state::Kept;
 #[command(
     after_help = "Fuel is the same on every machine, so the limit that is suggested here holds
 on the board too. Time is that of this machine; the interpreter (pulley) is what a
-gateway runs where memory may not become executable, and on 32-bit ARM."
+gateway runs where memory may not become executable, and on 32-bit ARM.
+
+Without --recording the readings are a random walk."
 )]
 pub(in crate::cli) struct Bench {
     /// The rule's folder, which is built first, or a .wasm file
@@ -31,6 +33,9 @@ pub(in crate::cli) struct Bench {
     /// Readings of a batch
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
+    /// Readings of a recording, over and over: .csv, .ndjson, or batches as exported
+    #[arg(long, value_name = "FILE", conflicts_with = "series")]
+    recording: Option<PathBuf>,
     /// Series that the readings belong to
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     series: u32,
@@ -71,9 +76,12 @@ impl Bench {
                 "a case that gives it",
             ))
         })?;
+        let recording = self.recording.as_deref().map(cases::recording).transpose();
+        let recording = recording.map_err(problem)?;
         let mut all = Vec::new();
         for machine in subject.machines().map_err(problem)? {
-            let figures = self.measure(&subject, &machine, &params).map_err(|failure| {
+            let given = Given::new(recording.as_ref(), self.series);
+            let figures = self.measure(&subject, &machine, &params, given).map_err(|failure| {
                 let why = format!("the rule failed ({}): {}", failure.code, failure.message);
                 problem(told::case_failed(&subject.path.display().to_string(), &why, &[]))
             })?;
@@ -83,7 +91,8 @@ impl Bench {
         if self.json {
             say(&as_json(&all, suggested).to_string());
         } else {
-            say(&self.in_words(&subject, &all, suggested));
+            let series = recording.as_ref().map_or(self.series as usize, |feed| feed.series.len());
+            say(&self.in_words((&subject, series), &all, suggested));
         }
         Ok(Exit::Done)
     }
@@ -93,24 +102,17 @@ impl Bench {
         subject: &Subject,
         machine: &Machine,
         params: &[(String, Param)],
+        mut given: Given<'_>,
     ) -> Result<Figures, Failure> {
-        let series: Vec<_> = (0..self.series)
-            .map(|id| Series {
-                id,
-                device: format!("device-{id}"),
-                point: "point".to_owned(),
-                unit: None,
-                labels: Vec::new(),
-            })
-            .collect();
         let limits = Limits { fuel_reading: limits::RULE_FUEL_READING_MAX, ..Limits::default() };
-        let mut rule = machine.open(&subject.manifest, params, limits, &series, Kept::default())?;
+        let mut rule =
+            machine.open(&subject.manifest, params, limits, &given.series(), Kept::default())?;
         let seconds = self.seconds.clamp(0.01, 60.0);
-        let (begun, mut walk) = (Instant::now(), Walk { at: BEGIN_US, level: 20.0, dice: 1 });
+        let begun = Instant::now();
         let (mut times, mut readings, mut emitted, mut fuel) = (Vec::new(), 0_u64, 0_u64, 0_u64);
         let mut fuel_most = 0.0_f64;
         while times.len() < 8 || begun.elapsed() < Duration::from_secs_f64(seconds) {
-            let outcome = self.batch(&mut *rule, &mut walk, times.len())?;
+            let outcome = self.batch(&mut *rule, &mut given, times.len())?;
             // The first batch finds no state and compiles nothing more; it is no measure of the rest.
             readings += u64::from(self.batch);
             emitted += u64::try_from(outcome.emitted.len()).unwrap_or(u64::MAX);
@@ -129,24 +131,30 @@ impl Bench {
     fn batch(
         &self,
         rule: &mut dyn Rule,
-        walk: &mut Walk,
+        given: &mut Given<'_>,
         number: usize,
     ) -> Result<crate::rules::Outcome, Failure> {
-        let batch: Vec<_> = (0..self.batch).map(|n| walk.reading(n % self.series)).collect();
+        let batch: Vec<_> = (0..self.batch).map(|n| given.reading(n)).collect();
+        let now = batch.last().map_or(BEGIN_US, |last| last.at);
         let context = Context {
             batch: u64::try_from(number).unwrap_or(u64::MAX) + 1,
-            now: walk.at,
-            watermark: walk.at - 5_000_000,
+            now,
+            watermark: now - 5_000_000,
             clock_synced: true,
             fresh: number == 0,
         };
         rule.process(&context, &batch)
     }
 
-    fn in_words(&self, subject: &Subject, all: &[Figures], suggested: u64) -> String {
+    fn in_words(
+        &self,
+        (subject, series): (&Subject, usize),
+        all: &[Figures],
+        suggested: u64,
+    ) -> String {
         let mut lines = vec![format!(
-            "{} {}  batches of {} readings of {} series",
-            subject.manifest.name, subject.manifest.version, self.batch, self.series
+            "{} {}  batches of {} readings of {series} series",
+            subject.manifest.name, subject.manifest.version, self.batch
         )];
         for figures in all {
             let Figures { machine, readings, emitted, ns, fuel, fuel_most } = figures;
@@ -197,6 +205,55 @@ fn as_json(all: &[Figures], suggested: u64) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "shown with few digits")]
 fn ratio(fuel: u64, readings: u32) -> f64 {
     fuel as f64 / f64::from(readings)
+}
+
+/// What the rule is given.
+enum Given<'f> {
+    /// A random walk of so many series.
+    Walk(Walk, u32),
+    /// A recording, and how often it has been through.
+    Recording(&'f Feed, usize),
+}
+
+impl<'f> Given<'f> {
+    fn new(recording: Option<&'f Feed>, series: u32) -> Self {
+        match recording {
+            Some(feed) => Self::Recording(feed, 0),
+            None => Self::Walk(Walk { at: BEGIN_US, level: 20.0, dice: 1 }, series),
+        }
+    }
+
+    fn series(&self) -> Vec<Series> {
+        let named = |id: u32, device: &str, point: &str| {
+            let (device, point) = (device.to_owned(), point.to_owned());
+            Series { id, device, point, unit: None, labels: Vec::new() }
+        };
+        match self {
+            Self::Walk(_, count) => {
+                (0..*count).map(|id| named(id, &format!("device-{id}"), "point")).collect()
+            }
+            Self::Recording(feed, _) => {
+                let all = (0_u32..).zip(&feed.series);
+                all.map(|(id, (device, point))| named(id, device, point)).collect()
+            }
+        }
+    }
+
+    /// Returns the next reading, the n-th of its batch.
+    fn reading(&mut self, n: u32) -> Reading {
+        match self {
+            Self::Walk(walk, series) => walk.reading(n % *series),
+            Self::Recording(feed, next) => {
+                let (lap, place) = (*next / feed.readings.len(), *next % feed.readings.len());
+                *next += 1;
+                let mut reading = feed.readings[place].reading();
+                // Time goes on from lap to lap.
+                let lap = i64::try_from(lap).unwrap_or_default();
+                reading.at = reading.at.saturating_add(lap.saturating_mul(feed.ends() + 1_000_000));
+                reading
+            }
+        }
+    }
 }
 
 /// A random walk, a reading every 10 ms.

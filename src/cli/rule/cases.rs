@@ -8,7 +8,7 @@ use crate::events::Notice;
 use crate::events::author as told;
 use crate::limits;
 use crate::rules::Manifest;
-use crate::rules::cases::{Case, CaseFault};
+use crate::rules::cases::{Case, CaseFault, Feed};
 
 /// A case and what it is called: `tests/deadband.toml: what_moved_is_sent`.
 #[derive(Debug)]
@@ -49,6 +49,12 @@ pub(super) fn read_all(folder: &Path, manifest: &Manifest) -> (Vec<Named>, Vec<N
     (cases, faults)
 }
 
+/// Reads a recording that was named on the command line.
+pub(super) fn recording(path: &Path) -> Result<Feed, Notice> {
+    Feed::recorded(path)
+        .map_err(|slip| told::bad_case(&path.display().to_string(), &slip.found, &slip.hint))
+}
+
 fn read(
     path: &Path,
     text: &str,
@@ -76,7 +82,8 @@ fn read(
             faults.push(told::bad_case(&subject, &what, &format!("[{}]", key.get_ref())));
             continue;
         };
-        match Case::read(table, manifest, &DeTable::new(), None) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        match Case::read((table, folder), manifest, &DeTable::new(), None) {
             Ok(case) => cases.push(Named { name, case }),
             Err(wrong) => faults.extend(wrong.into_iter().map(|wrong| {
                 let CaseFault { span, found, why, hint } = wrong;

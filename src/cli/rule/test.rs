@@ -1,9 +1,10 @@
 //! `rule test`: the cases beside a rule, on the host that gateways have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use toml::de::DeTable;
 
 use super::machine::{Machine, Subject, usual};
 use super::{cases, ends, say};
@@ -23,7 +24,10 @@ use crate::rules::{Failure, Manifest};
 
 Each runs as native code and in the interpreter (which gateways use where memory
 may not become executable), and both must agree. docs/rules-testing.md has the
-whole grammar.")]
+whole grammar.
+
+With --recording the rule is only fed, and what it makes of it is counted:
+  fieldgate rule test --recording pump.csv --with 'band = 0.5' --show")]
 pub(in crate::cli) struct Test {
     /// The rule's folder, which is built first, or a .wasm file
     #[arg(default_value = ".", value_name = "DIR|FILE")]
@@ -34,6 +38,12 @@ pub(in crate::cli) struct Test {
     /// Only cases whose name contains this
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
+    /// Feed it this recording instead: .csv, .ndjson, or batches as exported
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cases", "only"])]
+    recording: Option<PathBuf>,
+    /// Parameters for the recording, as in with: 'band = 0.5'
+    #[arg(long, value_name = "TOML", requires = "recording")]
+    with: Option<String>,
     /// Show what came, also where it was expected
     #[arg(long)]
     show: bool,
@@ -54,6 +64,9 @@ impl Test {
     pub(super) fn run(self) -> Result<Exit, Fatal> {
         let problem = |notice: Notice| ends(Exit::Problem, &notice);
         let subject = Subject::of(&self.rule).map_err(problem)?;
+        if let Some(path) = &self.recording {
+            return self.feed(&subject, path).map_err(problem);
+        }
         let folder = self.cases.clone().unwrap_or_else(|| subject.folder.clone());
         let (all, faults) = cases::read_all(&folder, &subject.manifest);
         if all.is_empty() && faults.is_empty() {
@@ -73,6 +86,56 @@ impl Test {
             self.tell(&results, &faults, &machines);
         }
         Ok(if failed + faults.len() == 0 { Exit::Done } else { Exit::Problem })
+    }
+
+    /// Feeds the rule a recording, and counts what comes.
+    fn feed(&self, subject: &Subject, path: &Path) -> Result<Exit, Notice> {
+        let name = path.display().to_string();
+        let feed = cases::recording(path)?;
+        let given = (feed.readings.len(), feed.series.len());
+        let bad = |what: &str, hint: &str| told::bad_case(&name, what, hint);
+        let with = self.with.as_deref().unwrap_or_default();
+        let with = DeTable::parse(with).map_err(|_| bad("--with is no TOML", "'band = 0.5'"))?;
+        let params = subject.manifest.params(with.get_ref()).map_err(|faults| {
+            let first = faults.into_iter().next();
+            first.map_or_else(
+                || bad("--with does not do", ""),
+                |fault| bad(&fault.found, &fault.hint),
+            )
+        })?;
+        let case = Case::feeding(feed, params);
+        let machines = subject.machines()?;
+        let fed = one(&subject.manifest, &machines, cases::Named { name, case });
+        if let (Some(trouble), None) = (&fed.trouble, &fed.played) {
+            return Err(trouble.clone());
+        }
+        let played = fed.played.unwrap_or_default();
+        if self.json {
+            let came: Vec<_> = played.came.iter().map(ToString::to_string).collect();
+            let came = if self.show { json!(came) } else { json!(null) };
+            say(&json!({
+                "readings": given.0, "series": given.1, "emitted": played.came.len(),
+                "fuel": played.fuel, "ok": fed.trouble.is_none(), "came": came,
+            })
+            .to_string());
+        } else {
+            let lines = played.came.iter().filter(|_| self.show);
+            lines.for_each(|came| say(&came.to_string()));
+            let on: Vec<_> = machines.iter().map(|machine| machine.name).collect();
+            let fuel = played.fuel / (given.0 as u64).max(1);
+            say(&format!(
+                "{}: {} readings of {} series in, {} out, {fuel} fuel a reading  (on {})",
+                fed.name,
+                given.0,
+                given.1,
+                played.came.len(),
+                on.join(" and ")
+            ));
+        }
+        match fed.trouble {
+            Some(trouble) => Err(trouble),
+            None => Ok(Exit::Done),
+        }
     }
 
     fn tell(&self, results: &[Result_], faults: &[Notice], machines: &[Machine]) {

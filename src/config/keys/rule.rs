@@ -86,7 +86,9 @@ const FUEL_MAX: i64 = limits::RULE_FUEL_READING_MAX as i64;
 pub const TEST: Keys = &[
     must("rule", Text, "the rule that is tested, by its name here"),
     must("feed", Patterns, "what comes in: \"DEVICE/POINT = VALUE@TIME ..\", or a list of such"),
+    must("recording", File, "a recording in place of feed: .csv, .ndjson, or batches as exported"),
     must("expect", Patterns, "what must come of it, in the same form, or \"nothing\""),
+    must("expected", File, "a file in place of expect, with what rule test --show printed"),
     must("with", Free, "parameters over those of the rule"),
     must(
         "lateness",

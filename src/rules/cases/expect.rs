@@ -70,6 +70,12 @@ impl Expect {
         Ok(expect)
     }
 
+    /// Expects nothing in particular: whatever comes is right.
+    #[must_use]
+    pub fn anything() -> Self {
+        Self { wanted: Vec::new(), others: true }
+    }
+
     fn line(&mut self, line: &str) -> Result<(), Slip> {
         let mut scan = Scan::new(line);
         let stream = if scan.word("event") { Stream::Event } else { Stream::Data };

@@ -2,6 +2,7 @@
 //! configuration and the tables of a rule's `tests/*.toml` are the same but for the key `rule`.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -41,7 +42,8 @@ pub struct CaseFault {
 }
 
 /// The keys of a case.
-pub const KEYS: [&str; 6] = ["rule", "feed", "expect", "with", "lateness", "until"];
+pub const KEYS: [&str; 8] =
+    ["rule", "feed", "recording", "expect", "expected", "with", "lateness", "until"];
 
 /// How long readings are waited for unless a case says otherwise: as in `[rule.x]`.
 const LATENESS: Duration = Duration::from_secs(5);
@@ -55,13 +57,14 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl Case {
-    /// Reads a case of a rule. `base` is what the rule is configured with, over which the case's own
-    /// `with` goes; `lateness` is its `[rule.x]`'s, when it has one.
+    /// Reads a case of a rule; the files it names are relative to `folder`. `base` is what the rule is
+    /// configured with, over which the case's own `with` goes; `lateness` is its `[rule.x]`'s, when it
+    /// has one.
     ///
     /// # Errors
     /// Every fault at once.
     pub fn read(
-        table: &DeTable<'_>,
+        (table, folder): (&DeTable<'_>, &Path),
         manifest: &Manifest,
         base: &DeTable<'_>,
         lateness: Option<Duration>,
@@ -74,9 +77,20 @@ impl Case {
                 fault(Some(key.span()), found, format!("known here: {}", KEYS.join(", ")))
             })
             .collect();
-        let feed = lines(table, "feed", &mut faults, |lines| Feed::parse(lines.iter().copied()));
-        let expect =
-            lines(table, "expect", &mut faults, |lines| Expect::parse(lines.iter().copied()));
+        let feed = match named(table, "recording", "feed", &mut faults) {
+            Some((path, span)) => {
+                slipped(Feed::recorded(&folder.join(path)), "recording", span, &mut faults)
+            }
+            None => lines(table, "feed", &mut faults, |lines| Feed::parse(lines.iter().copied())),
+        };
+        let expect = match named(table, "expected", "expect", &mut faults) {
+            Some((path, span)) => {
+                slipped(Expect::recorded(&folder.join(path)), "expected", span, &mut faults)
+            }
+            None => {
+                lines(table, "expect", &mut faults, |lines| Expect::parse(lines.iter().copied()))
+            }
+        };
         let params = params(table, manifest, base, &mut faults);
         let lateness = duration(table, "lateness", &mut faults).or(lateness).unwrap_or(LATENESS);
         let until = duration(table, "until", &mut faults);
@@ -93,6 +107,15 @@ impl Case {
             }),
             _ => Err(faults),
         }
+    }
+}
+
+impl Case {
+    /// A case that only feeds: whatever comes is right.
+    #[must_use]
+    pub fn feeding(feed: Feed, params: Vec<(String, Param)>) -> Self {
+        let until = feed.ends().saturating_add(micros(SILENCE));
+        Self { params, feed, expect: Expect::anything(), lateness: LATENESS, until }
     }
 }
 
@@ -129,16 +152,42 @@ fn lines<T>(
         return None;
     };
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    match parse(&texts) {
-        Ok(parsed) => Some(parsed),
-        Err(slip) => {
-            let mut slipped =
-                fault(Some(value.span()), format!("{key}: {}", slip.found), String::new());
+    slipped(parse(&texts), key, value.span(), faults)
+}
+
+fn slipped<T>(
+    parsed: Result<T, Slip>,
+    key: &str,
+    span: Range<usize>,
+    faults: &mut Vec<CaseFault>,
+) -> Option<T> {
+    parsed
+        .map_err(|slip| {
+            let mut slipped = fault(Some(span), format!("{key}: {}", slip.found), String::new());
             slipped.hint = slip.hint;
             faults.push(slipped);
-            None
-        }
+        })
+        .ok()
+}
+
+/// Reads the name of a file that stands for a text, which must not stand beside it.
+fn named(
+    table: &DeTable<'_>,
+    key: &str,
+    text: &str,
+    faults: &mut Vec<CaseFault>,
+) -> Option<(String, Range<usize>)> {
+    let value = table.get(key)?;
+    if let Some(other) = table.get(text) {
+        let why = "one of them says it".to_owned();
+        faults.push(fault(Some(other.span()), format!("a test has {text} and {key}"), why));
     }
+    let Some(path) = value.get_ref().as_str() else {
+        let why = "it is a file's name, relative to this file".to_owned();
+        faults.push(fault(Some(value.span()), format!("{key} is no text"), why));
+        return None;
+    };
+    Some((path.to_owned(), value.span()))
 }
 
 fn params(
