@@ -162,7 +162,7 @@ fn tests_in_a_configuration_run_without_a_gateway() {
     assert!(ended.status.success() && said.contains("ok      test.day"), "{said}");
     std::fs::write(desk.path().join("day.csv"), recording.replace("2,4", "soon,4")).unwrap();
     let said = text(&check(&day.replace("day.expected", "no.expected")).stdout);
-    for word in ["f.toml:11", "line 4: \"soon\" is no time", "f.toml:12", "no.expected", "2 faults"]
+    for word in ["f.toml:14", "line 4: \"soon\" is no time", "f.toml:15", "no.expected", "2 faults"]
     {
         assert!(said.contains(word), "{word} is missing:\n{said}");
     }
