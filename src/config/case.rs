@@ -60,7 +60,8 @@ pub fn give(named: &[Named<'_>], rules: &mut [Definition]) {
             };
             let table: toml::Table = entries.map(entry).collect::<Option<_>>()?;
             let table = toml::Value::Table(table).to_string().into();
-            Some(Proof { name: named.name.into(), table })
+            let folder = named.layer.text.folder.clone();
+            Some(Proof { name: named.name.into(), folder, table })
         };
         rule.written.tests = named.iter().filter(names).filter_map(written).collect();
     }

@@ -65,6 +65,8 @@ pub struct Written {
 pub struct Proof {
     /// The name of the table.
     pub name: Arc<str>,
+    /// Where files that it names begin.
+    pub folder: PathBuf,
     /// The table, as an inline table.
     pub table: Arc<str>,
 }

@@ -38,7 +38,8 @@ fn replay(name: &str) {
 /// where libFuzzer sees, and needs no build of its own. What breaks the target is kept.
 fn wander(name: &str, target: fn(&[u8]), corpus: Vec<Vec<u8>>, time: Duration) {
     let (begun, mut dice, mut count) = (Instant::now(), Dice(0x9e37_79b9_7f4a_7c15), 0_u64);
-    dice.0 ^= std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    dice.0 ^= u64::from(now.subsec_nanos()) << 20 ^ now.as_secs();
     while begun.elapsed() < time {
         let mut input = corpus[dice.below(corpus.len())].clone();
         for _ in 0..=dice.below(8) {
@@ -66,6 +67,10 @@ impl Dice {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end.max(1)
     }
 
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+
     fn change(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
         let at = self.below(input.len() + 1);
         let end = (at + self.below(32)).min(input.len());
@@ -85,9 +90,9 @@ impl Dice {
             4 => input[at..end]
                 .iter_mut()
                 .for_each(|byte| *byte = [0, 1, 0x7f, 0x80, 0xff][self.below(5)]),
-            5 if at < input.len() => input[at] = self.below(256) as u8,
+            5 if at < input.len() => input[at] = self.byte(),
             _ if at < input.len() => input[at] ^= 1 << self.below(8),
-            _ => input.push(self.below(256) as u8),
+            _ => input.push(self.byte()),
         }
         input.truncate(64 * 1024);
     }

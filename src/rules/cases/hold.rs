@@ -73,6 +73,7 @@ fn read(proof: &Proof, rule: &Definition, manifest: &Manifest) -> Result<Case, S
     let table = |key: &str| tables.get_ref().get(key).and_then(|table| table.get_ref().as_table());
     let empty = DeTable::new();
     let (base, case) = (table("base").unwrap_or(&empty), table("case").unwrap_or(&empty));
+    let case = (case, &*proof.folder);
     Case::read(case, manifest, base, Some(rule.lateness)).map_err(|faults| {
         let told: Vec<_> = faults.into_iter().map(|fault| fault.found).collect();
         format!("it does not fit this version: {}", told.join("; "))
