@@ -21,6 +21,7 @@ mod faults;
 mod firsthour;
 mod fuzz;
 mod guest;
+mod kills;
 mod modbus;
 mod mqtt5;
 mod peers;

@@ -140,9 +140,24 @@ batch = {{ max_age = "500ms" }}
 
     /// Puts the buffer elsewhere, before a start.
     pub fn move_buffer(&self, path: &Path) {
+        self.replace("\"buffer.db\"", &format!("{:?}", path.to_str().unwrap()));
+    }
+
+    /// Changes the configuration, before a start.
+    pub fn replace(&self, this: &str, by: &str) {
         let text = std::fs::read_to_string(&self.config).unwrap();
-        let moved = text.replace("\"buffer.db\"", &format!("{:?}", path.to_str().unwrap()));
-        std::fs::write(&self.config, moved).unwrap();
+        std::fs::write(&self.config, text.replace(this, by)).unwrap();
+    }
+
+    /// Adds to the configuration, before a start.
+    pub fn configure(&self, more: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, text + more).unwrap();
+    }
+
+    /// Throws away what was compiled of rules.
+    pub fn forget_code(&self) {
+        let _ = std::fs::remove_dir_all(self.folder.path().join("rules-code"));
     }
 
     /// Starts the daemon under a clock that shows what the file `clock` says: `@1970-..` or an
@@ -215,18 +230,28 @@ impl Received {
 
     /// Returns the poll numbers that arrived, in the order of sequence and time.
     pub fn polls(&self) -> Vec<i64> {
-        let mut polls = Vec::new();
+        self.points("polls").into_iter().map(|(_, poll)| poll).collect()
+    }
+
+    /// Returns when a point had which whole number, in the order of sequence and time.
+    pub fn points(&self, point: &str) -> Vec<(i64, i64)> {
+        let mut all = Vec::new();
         for payload in self.batches.values() {
             let batch = batch::decode(payload).unwrap();
             batch.rows(|row| {
-                if batch.name(row.series).1 == "polls"
+                if batch.name(row.series).1 == point
                     && let Some(RowValue::Decimal(n)) = row.value
                 {
-                    polls.push(n.digits);
+                    all.push((row.at.0, n.with_places(0).expect("a whole number")));
                 }
             });
         }
-        polls
+        all
+    }
+
+    /// Returns what `status` said.
+    pub fn said(&self) -> &[String] {
+        &self.status
     }
 
     pub fn sequences_are_complete(&self) -> bool {

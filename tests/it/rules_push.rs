@@ -26,9 +26,21 @@ fn guest() -> Vec<u8> {
 
 /// The same rule under another version.
 fn version(of: &[u8], version: &str) -> Vec<u8> {
+    with_manifest(of, |json| json["version"] = json!(version))
+}
+
+/// The same rule with a band that lets nothing through but the first reading.
+fn deaf(of: &[u8]) -> Vec<u8> {
+    with_manifest(of, |json| {
+        let parameters = json["parameters"].as_array_mut().unwrap();
+        parameters.iter_mut().find(|one| one["name"] == "band").unwrap()["default"] = json!(1e9);
+    })
+}
+
+fn with_manifest(of: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let found = manifest::sections(of).unwrap();
     let mut json: Value = serde_json::from_slice(found.outermost.unwrap()).unwrap();
-    json["version"] = json!(version);
+    change(&mut json);
     manifest::write(of, json.to_string().as_bytes()).unwrap()
 }
 
@@ -57,6 +69,7 @@ impl Board {
         for number in ["1.0.0", "1.0.5", "1.1.0", "1.2.0"] {
             std::fs::write(board.at(&format!("v{number}.wasm")), version(&guest, number)).unwrap();
         }
+        std::fs::write(board.at("v1.3.0.wasm"), deaf(&version(&guest, "1.3.0"))).unwrap();
         board
     }
 
@@ -90,6 +103,10 @@ impl Board {
 
     /// Signs v1.0.0, configures it, and starts the daemon.
     fn start(&mut self, promote_after: &str) {
+        self.start_with(promote_after, "");
+    }
+
+    fn start_with(&mut self, promote_after: &str, more: &str) {
         self.done(&["rule", "sign", "v1.0.0.wasm", "--key", "ops.key"]);
         let public = std::fs::read_to_string(self.at("ops.pub")).unwrap();
         let config = format!(
@@ -98,7 +115,7 @@ impl Board {
              [buffer]\npath = \"buffer.db\"\n\
              [rule.smooth]\nfile = \"v1.0.0.wasm\"\non = \"*/*\"\n\
              promote_after = \"{}\"\ntrial = {{ readings = 300, volume = 2 }}\n\
-             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\n",
+             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\n{more}",
             public.lines().nth(1).unwrap(),
             self.port,
             promote_after,
@@ -120,10 +137,10 @@ impl Board {
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(180);
         while !holds(self) {
             let log = std::fs::read_to_string(self.at("log")).unwrap_or_default();
-            assert!(Instant::now() < patience, "not within a minute: {what}\n{log}");
+            assert!(Instant::now() < patience, "not within three minutes: {what}\n{log}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -137,6 +154,24 @@ impl Board {
     fn send(&self, number: u32) {
         let value = (number * 10).to_string();
         coap_post(self.port, u16::try_from(number).unwrap(), &["tank", "level"], &value);
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_slice(&self.run(&["status", "--json"]).stdout).unwrap()
+    }
+
+    /// Whether the retained `meta` says that this version runs, under this hash.
+    fn meta_tells(&self, version: &str, hash: &Value) -> bool {
+        let port = self.broker.port.to_string();
+        let read = Command::new("mosquitto_sub")
+            .args(["-p", &port, "-t", "fg/1/gw-1/meta", "-C", "1", "-W", "10"])
+            .output();
+        let read = read.expect("mosquitto_sub is missing; tests/run installs it").stdout;
+        let meta: Value = serde_json::from_slice(&read).unwrap_or_default();
+        let rule = &meta["rules"][0];
+        let digest = rule["digest"].as_str().unwrap_or_default().len();
+        (&rule["rule"], &rule["version"], digest, &meta["cv"])
+            == (&json!("smooth"), &json!(version), 64, hash)
     }
 
     fn live(&self) -> String {
@@ -200,12 +235,30 @@ impl Board {
 #[test]
 fn a_rule_comes_over_mosquitto_outlives_a_kill_and_an_older_or_strange_one_does_not_come() {
     let mut board = Board::new();
-    board.start("1h");
+    board.start_with(
+        "1h",
+        "[test.steps]\nrule = \"smooth\"\nfeed = \"tank/level = 1@0s 2@1s\"\n\
+         expect = \"tank/level = 1@0s 2@1s\"\n",
+    );
     board.until("the configured rule runs", |board| board.live() == "1.0.0");
+    let configured = board.status()["config"].clone();
+    board.until("meta tells of it", |board| board.meta_tells("1.0.0", &configured));
     board.done(&["rule", "sign", "v1.1.0.wasm", "--key", "ops.key", "--groups", "pumps,valves"]);
     let pushed = board.push_over_mqtt("v1.1.0.wasm", "ops.key");
     assert!(pushed.status.success(), "{}{}", text(&pushed.stdout), text(&pushed.stderr));
     assert_eq!(board.live(), "1.1.0");
+    let pushed = board.status()["config"].clone();
+    assert_ne!(pushed, configured, "what is in force has another hash");
+    board.until("meta tells of the pushed one", |board| board.meta_tells("1.1.0", &pushed));
+
+    board.done(&["rule", "sign", "v1.3.0.wasm", "--key", "ops.key"]);
+    let told = text(&board.push_over_mqtt("v1.3.0.wasm", "ops.key").stderr);
+    for words in ["FG-W67", "test.steps", "expected tank/level = 2@1s, nothing more came"] {
+        assert!(told.contains(words), "{words} is missing: {told}");
+    }
+    let told = board.refused(&["rule", "push", "v1.3.0.wasm"]);
+    assert!(told.contains("FG-W67") && told.contains("test.steps"), "{told}");
+    assert!(board.smooth()["trial"].is_null() && board.live() == "1.1.0");
 
     board.done(&["rule", "sign", "v1.0.5.wasm", "--key", "ops.key"]);
     let told = text(&board.push_over_mqtt("v1.0.5.wasm", "ops.key").stderr);
@@ -220,8 +273,12 @@ fn a_rule_comes_over_mosquitto_outlives_a_kill_and_an_older_or_strange_one_does_
     board.daemon.take().unwrap().kill();
     board.resume();
     board.until("the pushed rule runs again", |board| board.live() == "1.1.0");
+    assert_eq!(board.status()["config"], pushed, "a start tells what runs, not what is configured");
     board.done(&["rule", "rollback", "smooth"]);
     assert_eq!(board.live(), "1.0.0");
+    assert_eq!(board.status()["config"], configured);
+    let shown = board.done(&["status"]);
+    assert!(shown.contains("rule     smooth  running: deadband 1.0.0 ("), "{shown}");
 }
 
 #[test]
@@ -282,14 +339,8 @@ fn a_bad_version_on_trial_is_sent_away_and_a_good_one_takes_over_by_itself() {
     board.until("the configured rule runs", |board| {
         board.smooth()["running"]["state"] == "running" && board.live() == "1.0.0"
     });
-    // A version whose band lets nothing through but the first reading.
     let good = std::fs::read(board.at("v1.1.0.wasm")).unwrap();
-    let found = manifest::sections(&good).unwrap();
-    let mut json: Value = serde_json::from_slice(found.outermost.unwrap()).unwrap();
-    let parameters = json["parameters"].as_array_mut().unwrap();
-    parameters.iter_mut().find(|one| one["name"] == "band").unwrap()["default"] = json!(1e9);
-    let bad = manifest::write(&good, json.to_string().as_bytes()).unwrap();
-    std::fs::write(board.at("v1.1.0.wasm"), bad).unwrap();
+    std::fs::write(board.at("v1.1.0.wasm"), deaf(&good)).unwrap();
     for number in ["1.1.0", "1.2.0"] {
         board.done(&["rule", "sign", &format!("v{number}.wasm"), "--key", "ops.key"]);
     }
