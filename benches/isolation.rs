@@ -4,9 +4,9 @@
 //!
 //! `cargo bench --bench isolation`; `-- 10` for so many seconds a row. Bounds: the p99 of the river
 //! moves by at most 20 ms under any bad rule, and a hot swap loses nothing and delays no reading by
-//! more than 50 ms. Every row is held against the one above it that has no bad rule. One thread feeds and
-//! splits, as in the daemon; chains have theirs. On a busy machine the row without a bad rule is bad,
-//! too: look at the difference.
+//! more than 50 ms. Every row is held against the one above it that has no bad rule. One thread
+//! feeds and splits, as in the daemon; chains have theirs. On a busy machine the row without a bad
+//! rule is bad, too: look at the difference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, clippy::cast_sign_loss)]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_possible_wrap)]

@@ -11,6 +11,8 @@ use crate::river::{Received, World, receive, signal, subscribe};
 const KILLS: u32 = 30;
 const EVERY_MS: i64 = 50;
 const WINDOW_MS: i64 = 1000;
+/// Windows that must have come before all is counted.
+const WINDOWS_MIN: usize = 10;
 
 /// A row of numbers that no two runs share.
 struct Dice(u64);
@@ -88,7 +90,7 @@ fn account(received: &Received, lost_max: i64) {
     let last = *told.last_key_value().expect("no window was closed").0;
     counted.retain(|end, _| *end <= last);
     assert_eq!(told, counted);
-    assert!(told.len() >= 10, "{} windows", told.len());
+    assert!(told.len() >= WINDOWS_MIN, "{} windows", told.len());
 }
 
 /// Goal: whenever it is killed, raw readings and the windows they led to stay one. Method: thirty
@@ -105,17 +107,24 @@ async fn kill_again_and_again(write: &str, at_risk_ms: i64) {
     daemon.kill();
     for _ in 0..KILLS {
         let daemon = world.start();
-        let killed = tokio::time::sleep(dice.between(100, 1100));
-        tokio::pin!(killed);
+        // Before the first poll, or after some; and then at any moment.
+        let polls = u16::try_from(dice.between(0, 16).as_millis()).unwrap();
+        let killed = async {
+            world.pass(polls).await;
+            tokio::time::sleep(dice.between(0, 300)).await;
+        };
         tokio::select! {
-            () = &mut killed => {}
+            () = killed => {}
             () = receive(&mut inbox, &mut received, |_| false) => panic!("the broker is gone"),
         }
         daemon.kill();
     }
     let daemon = world.start();
     let so_far = i64::from(world.polls()) + 2 * WINDOW_MS / EVERY_MS;
-    receive(&mut inbox, &mut received, |r| r.polls().iter().max() > Some(&so_far)).await;
+    let enough = |r: &Received| {
+        r.polls().iter().max() > Some(&so_far) && r.points("polls.count").len() >= WINDOWS_MIN
+    };
+    receive(&mut inbox, &mut received, enough).await;
     signal(&daemon, "-TERM");
     let is_over = |r: &Received| r.said().last().is_some_and(|status| status.contains("stopped"));
     receive(&mut inbox, &mut received, is_over).await;
@@ -157,8 +166,8 @@ async fn a_kill_while_rules_are_compiled_costs_no_more_than_any_other() {
     println!("{before_reading} kills came before the first poll");
     world.forget_code();
     let daemon = world.start();
-    let so_far = i64::from(world.polls()) + 12 * WINDOW_MS / EVERY_MS;
-    receive(&mut inbox, &mut received, |r| r.polls().iter().max() > Some(&so_far)).await;
+    let enough = |r: &Received| r.points("polls.count").len() >= WINDOWS_MIN;
+    receive(&mut inbox, &mut received, enough).await;
     signal(&daemon, "-TERM");
     let is_over = |r: &Received| r.said().last().is_some_and(|status| status.contains("stopped"));
     receive(&mut inbox, &mut received, is_over).await;
