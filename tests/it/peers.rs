@@ -53,19 +53,27 @@ impl Drop for Peer {
 
 /// Returns a TCP port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    any_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
 /// Returns a UDP port that was free a moment ago.
 pub fn free_udp_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    any_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// Waits until something listens on `port`, at most 20 s.
+/// Draws ports until one is free. They are below those that the kernel gives to whoever connects
+/// (32,768 on): one of these may be somebody's own end of a connection before the peer has it.
+fn any_port(is_free: impl Fn(u16) -> bool) -> u16 {
+    use std::hash::{BuildHasher as _, RandomState};
+    let drawn = |_| 10_000 + u16::try_from(RandomState::new().hash_one(0) % 22_000).unwrap();
+    (0..1000).map(drawn).find(|port| is_free(*port)).expect("no port is free")
+}
+
+/// Waits until something listens on `port`, at most a minute.
 pub fn await_port(port: u16) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < end, "nothing listens on port {port} after 20 s");
+        assert!(Instant::now() < end, "nothing listens on port {port} after a minute");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -160,9 +168,19 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a cluster and starts it.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Postgres::start`], with extensions: the files that make them up, by their names. The
+    /// machine's own PostgreSQL stays as it is; this one runs from a copy, which finds what belongs to
+    /// it from where it lies.
+    pub fn start_with(extensions: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if let Some((uid, gid)) = Self::user() {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        if !extensions.is_empty() {
+            Self::copy_to(folder.path(), extensions);
         }
         let mut database = Self { port: free_port(), folder, peer: None, settings: Vec::new() };
         let made = database
@@ -175,6 +193,25 @@ impl Postgres {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         database.resume();
         database
+    }
+
+    fn copy_to(folder: &Path, extensions: &[(&str, &str)]) {
+        let version = Self::versions().pop().expect("no PostgreSQL; tests/run installs it");
+        let number = version.file_name().unwrap();
+        let (library, shared) = (folder.join("lib/postgresql"), folder.join("share/postgresql"));
+        let bin = library.join(number).join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::create_dir_all(&shared).unwrap();
+        for program in ["postgres", "initdb"] {
+            std::fs::copy(version.join("bin").join(program), bin.join(program)).unwrap();
+        }
+        std::os::unix::fs::symlink(version.join("lib"), library.join(number).join("lib")).unwrap();
+        let from = Path::new("/usr/share/postgresql").join(number);
+        let copied = Command::new("cp").arg("-r").args([&from, &shared]).status().unwrap();
+        assert!(copied.success(), "{} cannot be copied", from.display());
+        for (name, text) in extensions {
+            std::fs::write(shared.join(number).join("extension").join(name), text).unwrap();
+        }
     }
 
     /// Starts it again on the same port; what a crash left behind is recovered first.
@@ -258,14 +295,24 @@ impl Postgres {
         }
     }
 
+    /// Returns the folders of the machine's own, the latest last.
+    fn versions() -> Vec<PathBuf> {
+        let found = std::fs::read_dir("/usr/lib/postgresql");
+        let mut versions: Vec<PathBuf> =
+            found.map(|all| all.flatten().map(|one| one.path()).collect()).unwrap_or_default();
+        versions.sort();
+        versions
+    }
+
     /// Returns a program of PostgreSQL's, to be run as the user it accepts: it refuses root.
     fn command(&self, program: &str) -> Command {
         use std::os::unix::process::CommandExt as _;
-        let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
-            .map(|folders| folders.flatten().map(|folder| folder.path().join("bin")).collect())
-            .unwrap_or_default();
-        versions.sort();
-        let path = versions.last().map_or_else(|| program.into(), |bin| bin.join(program));
+        let own = std::fs::read_dir(self.folder.path().join("lib/postgresql"));
+        let version = match own.ok().and_then(|mut folders| folders.next()) {
+            Some(folder) => Some(folder.unwrap().path()),
+            None => Self::versions().pop(),
+        };
+        let path = version.map_or_else(|| program.into(), |at| at.join("bin").join(program));
         let mut command = Command::new(path);
         command.current_dir(self.folder.path());
         if let Some((uid, gid)) = Self::user() {

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fieldgate::batch::{Assembly, Coding, Envelope};
+use fieldgate::batch::{Assembly, Coding, Envelope, decode};
 use fieldgate::limits;
 use fieldgate::mqtt::{self, Broker, Incoming, Session};
 use fieldgate::reading::{
     Decimal, Group, NoData, PointInfo, Points, Sample, Stream, UnixMillis, Value,
 };
+use fieldgate::store::{Shelf, inspect};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
@@ -652,4 +653,109 @@ async fn what_a_device_said_is_in_the_tables_once_whatever_died_between() {
     assert!(lost <= 18.0, "{lost} polls were lost in three kills: {polls:?}");
     assert_eq!(gaps(&client).await, Vec::<String>::new());
     drop(receiver);
+}
+
+/// Goal: where the receiver's word counts, it counts for salvaged batches too: the broker's leaves them
+/// where they are. Method: a store with batches is wrecked while the database is away; the broker has
+/// every salvaged batch (somebody else got them), and they stay until the database is back.
+#[tokio::test]
+async fn salvaged_batches_stay_until_the_receiver_has_them_although_the_broker_took_them() {
+    let plant = river::World::new("50ms");
+    plant.wait_for_the_receiver();
+    let mut world = World::on(plant.broker.port);
+    let receiver = world.receiver("r1", &[]).await;
+    world.database.stop();
+    let daemon = plant.start();
+    plant.polled(60).await;
+    river::signal(&daemon, "-TERM");
+    daemon.ended();
+    let committed = plant.polls();
+    let path = plant.buffer();
+    let held = inspect(&path).unwrap();
+    assert!(held.stream(Stream::Data).batches > 0, "{held:?}");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..4096].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+
+    let mut listener = Gateway::connect(plant.broker.port, "listener").await;
+    listener.0.subscribe(&["fg/1/gw-river/data".to_owned()]).await.unwrap();
+    let daemon = plant.start();
+    let expected = held.stream(Stream::Data).batches;
+    let mut seen = BTreeSet::new();
+    while (seen.len() as u64) < expected {
+        let Incoming::Received(message) = listener.0.next().await.unwrap() else { continue };
+        let header = decode(&message.payload).unwrap().header;
+        if header.epoch == held.epoch {
+            seen.insert(header.sequence);
+        }
+    }
+    plant.pass(40).await;
+    let waiting = || inspect(&path).unwrap().shelf(Shelf::SalvagedData).batches;
+    assert_eq!(waiting(), expected, "freed by the broker's word: {}", plant.log());
+
+    world.database.resume();
+    let client = world.database.connect("postgres").await;
+    let end = Instant::now() + Duration::from_secs(120);
+    while waiting() > 0 {
+        assert!(Instant::now() < end, "{} wait for ever: {}", waiting(), world.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // What was committed before the wreck is there, once.
+    let polls = |what: &str| {
+        format!(
+            "SELECT count({what}) FROM readings r JOIN series s ON s.id = r.series
+             WHERE gw = 'gw-river' AND point = 'polls' AND q = 0 AND value < {committed}"
+        )
+    };
+    world.until(&client, &polls("DISTINCT value"), |n| n == i64::from(committed)).await;
+    let rows: i64 = client.query_one(&polls("*"), &[]).await.unwrap().get(0);
+    assert_eq!(rows, i64::from(committed));
+    drop((receiver, daemon));
+}
+
+/// What TimescaleDB does where `--init` asks it, as far as a server without it can show: a stub in SQL
+/// that notes the call, and refuses what the real one refuses, a unique index without the time.
+const STUB: [(&str, &str); 2] = [
+    ("timescaledb.control", "comment = 'stub'\ndefault_version = '0'\nrelocatable = true\n"),
+    (
+        "timescaledb--0.sql",
+        "CREATE TABLE stub_calls (relation text, time_column text);
+         CREATE FUNCTION create_hypertable(relation regclass, time_column_name name,
+             if_not_exists boolean DEFAULT false, create_default_indexes boolean DEFAULT true,
+             migrate_data boolean DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN
+           IF EXISTS (SELECT 1 FROM pg_index i WHERE indrelid = relation AND indisunique
+               AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE attrelid = relation
+                 AND attname = time_column_name AND attnum = ANY (i.indkey))) THEN
+             RAISE EXCEPTION 'cannot create a unique index without the column';
+           END IF;
+           PERFORM time_column_name FROM pg_attribute WHERE attrelid = relation
+             AND attname = time_column_name AND attnotnull;
+           IF NOT FOUND THEN RAISE EXCEPTION 'no such column, or it may be null'; END IF;
+           INSERT INTO stub_calls VALUES (relation::text, time_column_name);
+         END $$;",
+    ),
+];
+
+#[tokio::test]
+async fn init_asks_timescaledb_for_a_hypertable_where_the_extension_is_installed() {
+    let database = Postgres::start_with(&STUB);
+    let admin = database.connect("postgres").await;
+    for (layout, table, time) in [("narrow", "readings", "ts"), ("array", "blocks", "t0")] {
+        let name = format!("in_{layout}");
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let init = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"));
+            let url = database.url(&name);
+            command.args(["--init", "--layout", layout, "--to", &url]).output().unwrap()
+        };
+        let done = init();
+        assert!(done.status.success(), "{done:?}");
+        let client = database.connect(&name).await;
+        let calls =
+            client.query("SELECT relation, time_column FROM stub_calls", &[]).await.unwrap();
+        let calls: Vec<(&str, &str)> = calls.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert_eq!(calls, [(table, time)]);
+        assert!(init().status.success(), "a second time");
+    }
 }

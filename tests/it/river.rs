@@ -160,6 +160,20 @@ batch = {{ max_age = "500ms" }}
         let _ = std::fs::remove_dir_all(self.folder.path().join("rules-code"));
     }
 
+    /// Keeps batches until their receiver names them, from the next start on.
+    #[cfg(feature = "receive")]
+    pub fn wait_for_the_receiver(&self) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let waiting = text.replace("batch = {", "ack   = \"receiver\"\nbatch = {");
+        std::fs::write(&self.config, waiting).unwrap();
+    }
+
+    /// Where the buffer is, unless it was moved.
+    #[cfg(feature = "receive")]
+    pub fn buffer(&self) -> PathBuf {
+        self.folder.path().join("buffer.db")
+    }
+
     /// Starts the daemon under a clock that shows what the file `clock` says: `@1970-..` or an
     /// offset such as `+0`. The time since boot stays the machine's.
     fn start_under_a_clock(&self) -> Peer {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::peers::{Mosquitto, Peer, await_port, free_port, python};
+use crate::uplink::Authority;
 
 /// A broker, and a receiver that has subscribed.
 struct World {
@@ -100,11 +101,18 @@ fn count_of(totals: &Json, key: &str) -> u64 {
 
 /// Asks an HTTP server with Python's own client; a refusal's text comes back too.
 fn http(method: &str, url: &str, body: &str) -> String {
+    http_by(None, method, url, body)
+}
+
+/// As [`http`], over TLS and believing this CA.
+fn http_by(ca: Option<&Path>, method: &str, url: &str, body: &str) -> String {
     const SCRIPT: &str = "import sys, urllib.request, urllib.error\n\
         r = urllib.request.Request(sys.argv[2], sys.argv[3].encode() or None, method=sys.argv[1])\n\
         try: print(urllib.request.urlopen(r, timeout=20).read().decode())\n\
         except urllib.error.HTTPError as e: print(e.code, e.read().decode())";
-    let output = python().args(["-c", SCRIPT, method, url, body]).output().unwrap();
+    let mut client = python();
+    client.args(["-c", SCRIPT, method, url, body]).envs(ca.map(|ca| ("SSL_CERT_FILE", ca)));
+    let output = client.output().unwrap();
     assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -112,13 +120,20 @@ fn http(method: &str, url: &str, body: &str) -> String {
 /// Debian's InfluxDB, in a folder of its own.
 struct Influx {
     port: u16,
-    config: std::path::PathBuf,
+    config: PathBuf,
     peer: Option<Peer>,
+    /// Who signed its certificate, where it has one.
+    ca: Option<PathBuf>,
     _folder: TempDir,
 }
 
 impl Influx {
     fn start() -> Self {
+        Self::with("", None)
+    }
+
+    /// Starts one with more lines for its `[http]` section.
+    fn with(extra: &str, ca: Option<PathBuf>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, rpc) = (free_port(), free_port());
         let path = folder.path().display();
@@ -126,13 +141,13 @@ impl Influx {
             "reporting-disabled = true\nbind-address = \"127.0.0.1:{rpc}\"\n\
              [meta]\ndir = \"{path}/meta\"\n[data]\ndir = \"{path}/data\"\nwal-dir = \"{path}/wal\"\n\
              [monitor]\nstore-enabled = false\n\
-             [http]\nbind-address = \"127.0.0.1:{port}\"\nlog-enabled = false\n"
+             [http]\nbind-address = \"127.0.0.1:{port}\"\nlog-enabled = false\n{extra}\n"
         );
         let config = folder.path().join("influxdb.conf");
         std::fs::write(&config, text).unwrap();
-        let mut influx = Self { port, config, peer: None, _folder: folder };
+        let mut influx = Self { port, config, peer: None, ca, _folder: folder };
         influx.resume();
-        http("POST", &influx.url("/query?q=CREATE%20DATABASE%20plant"), "");
+        influx.ask("POST", "/query?q=CREATE%20DATABASE%20plant", "");
         influx
     }
 
@@ -144,13 +159,18 @@ impl Influx {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        let host = if self.ca.is_some() { "https://localhost" } else { "http://127.0.0.1" };
+        format!("{host}:{}{path}", self.port)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        http_by(self.ca.as_deref(), method, &self.url(path), body)
     }
 
     /// Counts the fields of the simulated gateways; a reading is one field there.
     fn fields(&self) -> u64 {
         let query = "SELECT%20count(*)%20FROM%20/.*/%20WHERE%20gw%20=~%20/%5Esim-/";
-        let answer = http("GET", &self.url(&format!("/query?db=plant&q={query}")), "");
+        let answer = self.ask("GET", &format!("/query?db=plant&q={query}"), "");
         let answer: Json = serde_json::from_str(&answer).unwrap_or_default();
         let series = answer["results"][0]["series"].as_array().cloned().unwrap_or_default();
         let row = |one: &Json| -> u64 {
@@ -184,8 +204,8 @@ fn a_batch_that_influxdb_will_never_take_is_refused_and_the_next_one_is_stored()
     let influx = Influx::start();
     let world = World::new(&["line-protocol", &influx.url("/write?db=plant")]);
     // From now on, in the shard of these days, the point `state` is a number and not a text.
-    http("POST", &influx.url("/query?q=DROP%20MEASUREMENT%20state&db=plant"), "");
-    http("POST", &influx.url("/write?db=plant"), "state,gw=other text=1");
+    influx.ask("POST", "/query?q=DROP%20MEASUREMENT%20state&db=plant", "");
+    influx.ask("POST", "/write?db=plant", "state,gw=other text=1");
     // Ten points have a text among them, eight have not.
     let mixed = world.simulate("--gateways 3 --points 10 --max-age 1s --fast --batches 5");
     let plain = "--gateways 3 --points 8 --rate 80 --max-age 1s --fast --batches 5 --prefix plain";
@@ -193,6 +213,29 @@ fn a_batch_that_influxdb_will_never_take_is_refused_and_the_next_one_is_stored()
     let refused = count_of(&mixed, "acknowledged_batches");
     until(|| world.count(r#"refused_total{reason="sink"}"#), |found| *found == refused);
     until(|| world.count("batches_stored_total"), |stored| *stored >= 16);
+}
+
+/// Goal: the same over TLS, and to no server that nobody vouches for.
+#[test]
+fn influxdb_over_tls_is_written_to_with_the_right_ca_and_a_wrong_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Authority::new(folder.path(), "ours");
+    let theirs = Authority::new(folder.path(), "theirs");
+    let (chain, key) = ours.sign(folder.path(), "localhost", 4000);
+    let lines = format!(
+        "https-enabled = true\nhttps-certificate = \"{}\"\nhttps-private-key = \"{}\"",
+        chain.display(),
+        key.display()
+    );
+    let influx = Influx::with(&lines, Some(ours.file.clone()));
+    let url = influx.url("/write?db=plant");
+    let told = refusal_of(&["line-protocol", &url, "--to-ca", theirs.file.to_str().unwrap()]);
+    assert!(told.contains("not signed by a CA"), "{told}");
+    let world = World::new(&["line-protocol", &url, "--to-ca", ours.file.to_str().unwrap()]);
+    let totals =
+        world.simulate("--gateways 5 --points 20 --rate 200 --max-age 1s --fast --batches 10");
+    let readings = count_of(&totals, "acknowledged_readings");
+    assert_eq!(until(|| influx.fields(), |fields| *fields >= readings), readings);
 }
 
 #[test]
@@ -356,19 +399,25 @@ fn metrics_say_what_happened_and_name_no_gateway() {
 /// Goal: whoever starts a receiver hears at once that its target is not there.
 #[test]
 fn a_target_that_is_not_there_is_told_before_the_first_batch() {
+    for target in [["kafka", "127.0.0.1:1/x"], ["line-protocol", "http://127.0.0.1:1"]] {
+        let told = refusal_of(&target);
+        assert!(told.contains("takes no batches"), "{target:?}: {told}");
+    }
+}
+
+/// Starts a receiver on a target that takes nothing, and returns the line in which it says so.
+fn refusal_of(target: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let broker = Mosquitto::start(folder.path(), "");
-    for target in [["kafka", "127.0.0.1:1/x"], ["line-protocol", "http://127.0.0.1:1"]] {
-        let mut receiver = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"))
-            .args(["--from", &format!("mqtt://127.0.0.1:{}", broker.port), "--to"])
-            .args(target)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(receiver.stderr.take().unwrap()).lines();
-        let told = lines.by_ref().map(Result::unwrap).find(|line| line.contains("FG-R02"));
-        assert!(told.is_some_and(|line| line.contains("takes no batches")), "{target:?}");
-        receiver.kill().unwrap();
-        receiver.wait().unwrap();
-    }
+    let mut receiver = Command::new(env!("CARGO_BIN_EXE_fieldgate-receive"))
+        .args(["--from", &format!("mqtt://127.0.0.1:{}", broker.port), "--to"])
+        .args(target)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(receiver.stderr.take().unwrap()).lines();
+    let told = lines.by_ref().map(Result::unwrap).find(|line| line.contains("FG-R02"));
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
+    told.unwrap_or_else(|| panic!("{target:?}: it ended without a word"))
 }
