@@ -155,6 +155,7 @@ fn definition(name: &str, on: &str, guest: &Guest, limits: Limits) -> Definition
         code,
         version: "1.0.0".into(),
         on: vec![Pattern::parse(on).unwrap()],
+        asks: Arc::default(),
         makes: Vec::new(),
         keep: false,
         mode: Mode::Live,

@@ -47,8 +47,47 @@ pub struct Rule {
     pub trial: Option<Version>,
     /// What it can go back to.
     pub good: Option<Version>,
+    /// What its version asks for, and what it may use; absent from an older daemon.
+    #[serde(default)]
+    pub rights: Option<Rights>,
     /// What it does, as far as it runs: counts, fuel, the last failure. Keys are only ever added.
     pub running: Option<serde_json::Value>,
+}
+
+/// What a rule asks for, and what it may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// The interfaces of the contract that its file asks for; it has these and no others.
+    pub asks: Vec<String>,
+    /// Those that its table grants.
+    pub granted: Vec<String>,
+    /// Its limits, by the names that `limit` has for them.
+    pub limits: Caps,
+}
+
+/// Limits in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caps {
+    /// Fuel a reading.
+    pub fuel: u64,
+    /// Linear memory, bytes.
+    pub memory: u64,
+    /// Computing time of a call before its first reading, milliseconds.
+    pub deadline_ms: u64,
+    /// Readings emitted for each one given.
+    pub emitted: u64,
+    /// Bytes emitted for a batch.
+    pub output: u64,
+    /// Bytes of keys and values.
+    pub state: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Timers.
+    pub timers: u64,
+    /// Lines of log a minute, after a burst.
+    pub log: u64,
+    /// The same as a sentence has them.
+    pub words: String,
 }
 
 /// A file that came over the socket.

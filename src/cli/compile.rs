@@ -6,7 +6,7 @@ use std::io::{stdin, stdout};
 use clap::Args;
 
 use crate::error::{Exit, Fatal};
-use crate::rules::compile;
+use crate::rules::compile::{self, Fault};
 
 /// Compiles a rule from standard input to standard output, for the gateway
 #[derive(Debug, Args)]
@@ -17,8 +17,11 @@ pub(super) struct RuleCompile {
 
 impl RuleCompile {
     pub(super) fn run(&self) -> Result<Exit, Fatal> {
-        compile::child(&self.kind, stdin().lock(), stdout().lock())
-            .map(|()| Exit::Done)
-            .map_err(|said| Fatal::new(Exit::Problem, said))
+        compile::child(&self.kind, stdin().lock(), stdout().lock()).map(|()| Exit::Done).map_err(
+            |fault| match fault {
+                Fault::File(said) => Fatal::new(Exit::Problem, said),
+                Fault::Process(said) => Fatal::new(Exit::Broken, said),
+            },
+        )
     }
 }

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::rules::definition::{Written, makes};
 use crate::rules::folder::{digest, signature_of};
 use crate::rules::graph::{Circle, Graph, Knot};
-use crate::rules::manifest::Manifest;
+use crate::rules::manifest::{CAPABILITIES, Manifest};
 use crate::rules::settings::Asked;
 use crate::rules::signature::Keys;
 use crate::rules::trial::Bounds;
@@ -109,7 +109,8 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
     let trial = bounds(&table);
     let (file, at) = file.map(|at| (at.value, at.place))?;
     let code = read(&file, at, findings)?;
-    let written = Written { with: with(&table), limit: operator, ..Written::default() };
+    let (with, grant) = (with(&table), grant(&table));
+    let written = Written { with, limit: operator, grant, ..Written::default() };
     let digest: Arc<str> = digest(&code).into();
     findings.also(&format!("{} digest {digest}", table.title()));
     let unread = Definition {
@@ -122,6 +123,7 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
         code: code.into(),
         digest,
         version: "".into(),
+        asks: Arc::default(),
         on: on?,
         makes: Vec::new(),
         keep,
@@ -138,7 +140,11 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
     }
     let manifest = manifest(&unread.code, at, findings)?;
     let params = params(&table, &manifest, named.place)?;
+    if !is_granted(&unread, &manifest, &table) {
+        return None;
+    }
     Some(Definition {
+        asks: manifest.capabilities.as_slice().into(),
         makes: makes(&manifest, &unread.on, &params),
         settings: Settings {
             params,
@@ -268,14 +274,56 @@ fn patterns(table: &Table<'_>) -> Option<Vec<Pattern>> {
     (!patterns.is_empty()).then_some(patterns)
 }
 
-/// What the operator grants.
+/// What the operator lets it use.
 fn asked(table: &Table<'_>) -> Asked {
     let Some(limit) = table.table("limit") else { return Asked::default() };
+    let size = |key: &str| limit.raw(key).map(|_| limit.size(key));
     Asked {
         fuel: limit.integer("fuel"),
-        memory: limit.raw("memory").map(|_| limit.size("memory")),
+        memory: size("memory"),
         deadline: limit.duration_if_any("deadline"),
+        emitted: limit.integer("emitted"),
+        output: size("output"),
+        state: size("state"),
+        keys: limit.integer("keys"),
+        timers: limit.integer("timers"),
+        log: limit.integer("log"),
     }
+}
+
+/// Reads `grant`: which interfaces of the contract the rule may ask for.
+fn grant(table: &Table<'_>) -> Option<Arc<[&'static str]>> {
+    let raw = table.raw("grant")?;
+    let DeValue::Array(list) = raw.value else {
+        table.wrong_type("grant", raw);
+        return None;
+    };
+    let mut granted = Vec::new();
+    for value in list.iter() {
+        let place = Place::new(raw.place.text, value.span());
+        let Some(text) = value.get_ref().as_str() else {
+            table.wrong_type("grant", Raw { value: value.get_ref(), place });
+            return None;
+        };
+        let Some(known) = CAPABILITIES.into_iter().find(|known| *known == text) else {
+            let found = format!("\"{}\" is nothing that a rule has", text.escape_debug());
+            table.bad(place, found, format!("there are {}", CAPABILITIES.join(", ")));
+            return None;
+        };
+        granted.push(known);
+    }
+    let texts: Vec<String> = granted.iter().map(|&word| word.to_owned()).collect();
+    table.put("grant", Plain::Texts(&texts), Some(raw.place));
+    Some(granted.into())
+}
+
+/// Looks whether the file asks for what the operator does not grant.
+fn is_granted(rule: &Definition, manifest: &Manifest, table: &Table<'_>) -> bool {
+    let Err(why) = rule.written.admit(manifest) else { return true };
+    let place = table.raw("grant").map_or(table.place(), |raw| raw.place);
+    let fault = Fault::at(&codes::BAD_VALUE, place, format!("the file {why}"), "it would not run");
+    table.findings.fault(fault.hint("grant what it asks for, or build it without"));
+    false
 }
 
 fn read(file: &Path, at: Place<'_>, findings: &Findings) -> Option<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Code, Notice};
 
 /// This room's codes.
-pub const CODES: &[&Code] = &[&SENT_AWAY, &CAME_BACK];
+pub const CODES: &[&Code] = &[&SENT_AWAY, &CAME_BACK, &GAVE_WAY];
 
 /// A trial ended badly.
 pub static SENT_AWAY: Code = Code {
@@ -31,6 +31,18 @@ pub static CAME_BACK: Code = Code {
             it again once the uplink is well.",
 };
 
+/// A version that had proven itself was given up.
+pub static GAVE_WAY: Code = Code {
+    id: "FG-W82",
+    title: "a version of a rule that was given up gave way to the last good one",
+    about: "A version that had proven itself failed again and again within minutes (FG-W27 says with \
+            what), long after its first hour. Before its readings go the way its on_failure says for \
+            good, the version before it runs again, over the state that is there. If that one is given \
+            up, too, there is none left to go back to, and on_failure holds: then the readings, not \
+            the code, are likely what has changed. Its file stays in the rules folder; pushed again it \
+            goes on trial.",
+};
+
 fn subject(post: &str) -> String {
     format!("rule {post}")
 }
@@ -46,20 +58,21 @@ pub fn sent_away(post: &str, version: &str, (code, why): (&str, &str), seen: &st
         .try_next(format!("fieldgate rule push FILE --to {post}     (a mended version)"))
 }
 
-/// A promoted version gave its place back to the last good one, within its probation.
+/// A promoted version gave its place back to the last good one, within its probation; `versions` are
+/// the one that failed, the one that came back, and one that was on trial meanwhile.
 #[must_use]
 pub fn came_back(
     post: &str,
-    (version, good): (&str, &str),
+    versions: &[String; 3],
     probation: Duration,
     (code, why): (&str, &str),
 ) -> Notice {
-    let what = format!("goes back from version {version} to {good}: {why}");
     let hour = humantime::format_duration(probation);
     let fault = "the new version has a fault that shows only when its output counts";
     let lost = "the uplink was lost for a reason of its own";
-    let notice = Notice::warning(&CAME_BACK, subject(post), what)
+    let notice = back(&CAME_BACK, post, versions, why)
         .seen(format!("It was within the {hour} in which a version has to prove itself ({code})."));
+    let notice = left(notice, versions);
     if code == "trial.uplink" {
         return notice
             .likely(lost)
@@ -70,4 +83,30 @@ pub fn came_back(
             ));
     }
     notice.likely(fault).try_next(format!("fieldgate rule logs {post}"))
+}
+
+/// A version that had proven itself was given up, and gave its place back; `versions` as in
+/// [`came_back`].
+#[must_use]
+pub fn gave_way(post: &str, versions: &[String; 3], (code, why): (&str, &str)) -> Notice {
+    let notice = back(&GAVE_WAY, post, versions, why);
+    let notice = notice.seen(format!("It had proven itself and was given up ({code})."));
+    left(notice, versions)
+        .likely("readings of a kind that it never met before")
+        .likely("what it keeps has grown into a limit")
+        .try_next(format!("fieldgate rule logs {post}"))
+        .try_next(format!("fieldgate rule push FILE --to {post}     (a mended version)"))
+}
+
+fn back(code: &'static Code, post: &str, [failed, good, _]: &[String; 3], why: &str) -> Notice {
+    let what = format!("goes back from version {failed} to {good}: {why}");
+    Notice::warning(code, subject(post), what)
+}
+
+fn left(notice: Notice, [.., trial]: &[String; 3]) -> Notice {
+    if trial.is_empty() {
+        return notice;
+    }
+    notice
+        .seen(format!("Version {trial}, on trial beside it, went with it: it had no measure left."))
 }

@@ -50,9 +50,17 @@ impl Orders {
     }
 
     /// As [`Orders::configure`] at a start, which waits for no compiler: files that were changed while
-    /// nothing ran wait for [`Orders::take_in_changed`].
+    /// nothing ran wait for [`Orders::take_in_changed`], first ones with tests for
+    /// [`Orders::take_in_first`].
     pub(super) fn configure_at_start(&self, rules: Vec<Definition>, events: &Events) {
         self.posts.configure(rules, self.door.as_deref(), events, true);
+    }
+
+    /// Takes in first versions that have tests, before anything has begun. Waits for the compiler.
+    pub(super) fn take_in_first(&self, events: &Events) {
+        if let Some(door) = &self.door {
+            self.posts.take_in_first(door, events);
+        }
     }
 
     /// Takes in the files that were changed while nothing ran. Waits for the compiler.
@@ -74,7 +82,7 @@ impl Orders {
         store: &Store,
         world: (&Arc<Points>, &Arc<dyn Clock>, &Events),
     ) -> Rules {
-        let rules = Rules::new((&self.running(), self.posts.loader()), filter, store, world);
+        let rules = Rules::new((&self.posts.expected(), self.posts.loader()), filter, store, world);
         self.posts.run_on(rules.clone());
         rules
     }
@@ -88,11 +96,16 @@ impl Orders {
         tasks: &mut JoinSet<()>,
     ) -> CancellationToken {
         let begun = CancellationToken::new();
-        if self.running().is_empty() {
+        if self.posts.expected().is_empty() {
             begun.cancel();
         } else {
-            let (this, events, which) = (self.clone(), events.clone(), self.clone());
-            let begin = rules.clone().begin(move || which.running(), begun.clone());
+            let (this, events) = (self.clone(), events.clone());
+            let (which, told) = (self.clone(), events.clone());
+            let choose = move || {
+                which.take_in_first(&told);
+                which.running()
+            };
+            let begin = rules.clone().begin(choose, begun.clone());
             tasks.spawn(async move {
                 begin.await;
                 let _ = spawn_blocking(move || this.take_in_changed(&events)).await;
@@ -152,7 +165,8 @@ impl Orders {
                 ledger.posts.get(&rule).cloned().unwrap_or_default();
             let running = self.site.report(&rule);
             let [live, trial, good] = [live, trial, good].map(|of| of.as_ref().map(version));
-            Rule { rule, enabled, live, trial, good, running }
+            let rights = self.posts.rights(&rule);
+            Rule { rule, enabled, live, trial, good, rights, running }
         };
         Ok(self.site.posts().into_iter().map(one).collect())
     }

@@ -75,7 +75,8 @@ impl Rules {
     }
 
     /// Begins rules where the store says they stood; asks again while the disk refuses. `rules` says
-    /// which, when it has answered: one may have been pushed meanwhile. `begun` is cancelled when they
+    /// which, when it has answered: one may have been pushed meanwhile, and tests may have to run; it
+    /// may block. `begun` is cancelled when they
     /// run, when they take too long, and when the task ends before.
     pub async fn begin(
         self,
@@ -94,7 +95,7 @@ impl Rules {
                 }
             };
             self.events.clear(&chain::STATE_UNREAD, "rules", "are begun");
-            self.change(rules(), kept).await;
+            self.change(rules, kept).await;
         });
         if timeout(limits::RULES_BEGIN_TIME_MAX, &mut begin).await.is_err() {
             self.events.raise(chain::slow_begin(limits::RULES_BEGIN_TIME_MAX));
@@ -125,7 +126,7 @@ impl Rules {
     /// that could not be changed, with the reason; they go on as they were.
     pub async fn apply(&self, rules: Vec<Definition>) -> Vec<(Arc<str>, Failure)> {
         match self.store.kept().await {
-            Ok(kept) => self.change(rules, kept).await,
+            Ok(kept) => self.change(move || rules, kept).await,
             Err(error) => {
                 self.events.raise(chain::state_unread(&error.to_string()));
                 let failure = Failure { code: "gateway.disk".into(), message: error.to_string() };
@@ -136,12 +137,13 @@ impl Rules {
 
     async fn change(
         &self,
-        rules: Vec<Definition>,
+        rules: impl FnOnce() -> Vec<Definition> + Send + 'static,
         kept: BTreeMap<Arc<str>, crate::state::Kept>,
     ) -> Vec<(Arc<str>, Failure)> {
         let board = Arc::clone(&self.board);
         // Compiling takes seconds, and old chains finish what waits: not on the network's thread.
         let done = tokio::task::spawn_blocking(move || {
+            let rules = rules();
             let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
             board.as_mut().map(|board| board.apply(rules, kept)).unwrap_or_default()
         });

@@ -1,6 +1,7 @@
 //! Where rules run, as their door sees it: the configuration's tables, each with the version that the
 //! door let in, and the board that runs them.
 
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use super::rules::Rules;
 use super::trials::on_trial;
+use crate::api::rules::Rights;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::{Events, push as say};
@@ -75,6 +77,8 @@ struct Tables {
     trials: BTreeMap<Arc<str>, Definition>,
     /// Whose file was changed while nothing ran.
     waiting: Vec<Definition>,
+    /// Where nothing ran, and that have tests: they hold, or it does not begin.
+    first: Vec<Definition>,
 }
 
 /// What was to run at a post: the live version, and one on trial.
@@ -97,8 +101,9 @@ impl Posts {
     }
 
     /// Takes the configuration's tables, and lets the door choose what runs at each. What was wrong is
-    /// told; those tables go without. `at_start` a file that was changed beside one that ran waits for
-    /// [`Posts::take_in_changed`]: nothing is to wait for a compiler then.
+    /// told; those tables go without. `at_start`, where nothing is to wait for a compiler, a file that was
+    /// changed beside one that ran waits for [`Posts::take_in_changed`], and a first one with tests for
+    /// [`Posts::take_in_first`].
     pub(super) fn configure(
         &self,
         rules: Vec<Definition>,
@@ -118,20 +123,39 @@ impl Posts {
         tables.running.clear();
         tables.trials.clear();
         drop(tables);
-        let mut waiting = Vec::new();
+        let (mut waiting, mut first) = (Vec::new(), Vec::new());
         for rule in rules {
             let known = door.ledger().posts.get(&**rule.name()).cloned().unwrap_or_default();
             let is_changed = known.file.as_deref() != Some(&*rule.digest);
             let live = known.live.as_ref().filter(|_| is_changed).and_then(|live| door.read(live));
-            let compiles = live.is_some_and(|live| self.suits(rule.name(), &live));
-            let waits = at_start && compiles;
+            let is_beside = live.is_some_and(|live| self.suits(rule.name(), &live));
+            let comes = is_changed || known.live.is_none();
+            let is_first = comes && !is_beside && !rule.written.tests.is_empty();
+            if at_start && is_first {
+                first.push(rule);
+                continue;
+            }
+            let waits = at_start && is_beside;
             let file = (!waits).then_some(&rule);
-            choose(&rule, file, door, &Choosing { posts: self, compiles }, events);
+            let site = Choosing { posts: self, compiles: is_beside || is_first };
+            choose(&rule, file, door, &site, events);
             if waits {
                 waiting.push(rule);
             }
         }
-        self.lock().waiting = waiting;
+        let mut tables = self.lock();
+        (tables.waiting, tables.first) = (waiting, first);
+        drop(tables);
+        self.changed.send_replace(());
+    }
+
+    /// Takes in first versions that have tests, before anything has begun. Waits for the compiler.
+    pub(super) fn take_in_first(&self, door: &Door, events: &Events) {
+        let first = self.lock().first.clone();
+        for rule in &first {
+            choose(rule, Some(rule), door, &Choosing { posts: self, compiles: true }, events);
+        }
+        self.lock().first.clear();
         self.changed.send_replace(());
     }
 
@@ -147,7 +171,7 @@ impl Posts {
     /// names.
     pub(super) fn in_force(&self) -> (Vec<Ruled>, bool) {
         let tables = self.lock();
-        let running = tables.configured.iter().filter_map(|rule| tables.running.get(rule.name()));
+        let running = tables.configured.iter().filter_map(|rule| tables.expected(rule.name()));
         let all = running.map(|rule| Ruled {
             rule: Arc::clone(rule.name()),
             version: Arc::clone(&rule.version),
@@ -174,6 +198,13 @@ impl Posts {
         self.lock().in_order()
     }
 
+    /// Returns what is to run when first versions hold their tests.
+    pub(super) fn expected(&self) -> Vec<Definition> {
+        let tables = self.lock();
+        let names = tables.configured.iter().map(Definition::name);
+        names.filter_map(|name| tables.expected(name)).cloned().collect()
+    }
+
     /// Learns who runs them.
     pub(super) fn run_on(&self, rules: Rules) {
         if let Ok(handle) = Handle::try_current() {
@@ -198,6 +229,15 @@ impl Posts {
         Ok(self.lock().put(post, (live, trial)))
     }
 
+    /// Returns what the version that is to run at a post asks for and may use; where none is, what the
+    /// configured file would.
+    pub(super) fn rights(&self, post: &str) -> Option<Rights> {
+        let tables = self.lock();
+        let configured = || tables.configured.iter().find(|rule| **rule.name() == *post);
+        let rule = tables.running.get(post).or_else(configured)?;
+        Some(shown::rights(rule))
+    }
+
     /// Returns how the trial at a post stands, and what ends it.
     pub(super) fn compared(&self, post: &str) -> Option<(Compared, Bounds)> {
         let bounds = self.lock().trials.get(post)?.trial.clone();
@@ -209,9 +249,10 @@ impl Posts {
     pub(super) fn standing(&self, post: &str) -> Option<(Seen, Bounds)> {
         let bounds = self.lock().running.get(post)?.trial.clone();
         let report = self.status(post).filter(|report| report.state != State::Waiting)?;
-        let Report { taken, emitted, fuel, took, failure, .. } = report;
+        let Report { taken, emitted, fuel, took, failure, state, .. } = report;
         let tally = Tally { taken, emitted, fuel, took };
-        Some((Seen { tally, failure, ..Seen::default() }, bounds))
+        let given_up = state == State::GivenUp;
+        Some((Seen { tally, failure, given_up, ..Seen::default() }, bounds))
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -225,6 +266,10 @@ impl Posts {
 }
 
 impl Tables {
+    fn expected(&self, name: &str) -> Option<&Definition> {
+        self.running.get(name).or_else(|| self.first.iter().find(|rule| **rule.name() == *name))
+    }
+
     fn in_order(&self) -> Vec<Definition> {
         let names = || self.configured.iter().map(Definition::name);
         let live = names().filter_map(|name| self.running.get(name));
@@ -278,33 +323,6 @@ fn tried(rule: Definition) -> Definition {
         beside: Some(Arc::clone(rule.name())),
         ..rule
     }
-}
-
-/// A trial as the socket and `have` show it; keys are only ever added.
-fn shown(compared: &Compared) -> serde_json::Value {
-    let side = |tally: Tally| {
-        serde_json::json!({
-            "taken": tally.taken,
-            "emitted": tally.emitted,
-            "fuel": tally.fuel,
-            "took_us": u64::try_from(tally.took.as_micros()).unwrap_or(u64::MAX),
-        })
-    };
-    let first = compared.first.as_ref().map(|(point, at_us, live, trial)| {
-        serde_json::json!({ "point": &**point, "at_us": at_us, "live": live, "trial": trial })
-    });
-    serde_json::json!({
-        "live": side(compared.live),
-        "trial": side(compared.trial),
-        "same": compared.same,
-        "differing": compared.differing,
-        "missing": compared.missing,
-        "extra": compared.extra,
-        "waiting": compared.waiting,
-        "distance_max": compared.distance_max,
-        "first": first,
-        "failure": compared.failure.as_ref().map(|failure| &failure.message),
-    })
 }
 
 impl Site for Posts {
@@ -361,26 +379,7 @@ impl Site for Posts {
     }
 
     fn report(&self, post: &str) -> Option<serde_json::Value> {
-        self.status(post).map(|report| {
-            let trial = report.trial.map(|(_, trial)| shown(&trial.compared()));
-            serde_json::json!({
-                "trial": trial,
-                "state": report.state.word(),
-                "taken": report.taken,
-                "emitted": report.emitted,
-                "passed": report.passed,
-                "dropped": report.dropped,
-                "held": report.held,
-                "aside": report.aside,
-                "late": report.late,
-                "calls": report.calls,
-                "fuel": report.fuel,
-                "took_us": u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX),
-                "keys": report.keys,
-                "timers": report.timers,
-                "failure": report.failure.map(|failure| failure.message),
-            })
-        })
+        self.status(post).map(shown::report)
     }
 
     fn log(&self, post: &str) -> Option<Vec<(i64, &'static str, String)>> {
@@ -405,7 +404,7 @@ impl Site for Posts {
 struct Choosing<'a> {
     posts: &'a Posts,
     /// Whether a changed file takes the place of one that ran, which must not be lost to one that
-    /// cannot. A first one is compiled by the board, on a thread of its own.
+    /// cannot, or has tests to hold. Any other is compiled by the board, on a thread of its own.
     compiles: bool,
 }
 

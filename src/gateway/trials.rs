@@ -1,6 +1,6 @@
 //! Looks after trials: a new version that does well takes the running one's place, one that does not
 //! is sent away, and one that fails soon after its promotion, or after which the uplink falls silent,
-//! gives its place back to the last good one.
+//! gives its place back to the last good one. So does, at any later time, one that is given up.
 //!
 //! Time on trial and on probation is counted anew after a restart: what was seen before is gone with
 //! the process, and a version that ends the process must not pass because of it. That a version is on
@@ -13,11 +13,12 @@ use std::time::Duration;
 use tokio::time::{Instant, interval};
 
 use super::orders::Orders;
-use crate::api::Refusal;
+use crate::api::{Refusal, Why};
 use crate::events::{Events, trial as say};
 use crate::limits;
 use crate::reading::Stream;
 use crate::rules::Failure;
+use crate::rules::door::{Door, Site};
 use crate::rules::folder::{Edition, Post};
 use crate::rules::trial::{Compared, Probation, Verdict};
 use crate::state::Change;
@@ -34,6 +35,9 @@ pub(super) struct Trials {
     proving: BTreeMap<String, Proving>,
     /// Posts where the ledger could not be written: not before then.
     later: BTreeMap<String, Instant>,
+    /// Posts whose version cannot give its place back, though it was given up: the last good one no
+    /// longer fits or starts. That is tried once for each two.
+    alone: BTreeMap<String, (Edition, Edition)>,
     link: Link,
 }
 
@@ -64,8 +68,9 @@ struct Link {
 impl Trials {
     pub(super) fn new(orders: Orders, store: Store, events: Events) -> Self {
         let link = Link { lowest: [0; 3], proof: Instant::now() };
-        let (tried, proving, later) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { orders, store, events, tried, proving, later, link }
+        let (tried, proving) = (BTreeMap::new(), BTreeMap::new());
+        let (later, alone) = (BTreeMap::new(), BTreeMap::new());
+        Self { orders, store, events, tried, proving, later, alone, link }
     }
 
     /// Looks, until it is dropped.
@@ -78,6 +83,7 @@ impl Trials {
             let ledger = door.ledger();
             self.tried.retain(|post, _| ledger.posts.contains_key(post));
             self.proving.retain(|post, _| ledger.posts.contains_key(post));
+            self.alone.retain(|post, _| ledger.posts.contains_key(post));
             self.later.retain(|_, at| Instant::now() < *at);
             for (post, known) in &ledger.posts {
                 // Its trial may have been what this version came from, so it is looked at first.
@@ -163,7 +169,7 @@ impl Trials {
         let on_probation = known.on_probation && known.enabled && known.good.is_some();
         let Some(edition) = known.live.as_ref().filter(|_| on_probation) else {
             self.proving.remove(post);
-            return true;
+            return self.stand_by(post, known).await;
         };
         let Some((mut seen, bounds)) = self.orders.standing(post) else { return true };
         if self.proving.get(post).is_none_or(|proving| proving.edition != *edition) {
@@ -189,29 +195,55 @@ impl Trials {
                 true
             }
             Verdict::Failed(why) => {
-                self.send_back(post, known, edition, &why, bounds.probation).await;
+                if self.send_back(post, edition, &why).await.is_ok() {
+                    let notice =
+                        say::came_back(post, &versions(known), bounds.probation, parts(&why));
+                    self.events.raise(notice);
+                }
                 false
             }
         }
     }
 
+    /// Looks after a version that has proven itself: one that is given up has failed too often to be
+    /// tried again, while there is one that did well. Returns whether the post is still as it was.
+    async fn stand_by(&mut self, post: &str, known: &Post) -> bool {
+        let (Some(edition), Some(good), true) = (&known.live, &known.good, known.enabled) else {
+            return true;
+        };
+        let given_up = self.orders.standing(post).map(|(seen, _)| Probation::afterwards(&seen));
+        let Some(Verdict::Failed(why)) = given_up else { return true };
+        let alone = self.alone.get(post).is_some_and(|two| (&two.0, &two.1) == (edition, good));
+        if alone || self.later.contains_key(post) {
+            return true;
+        }
+        match self.send_back(post, edition, &why).await {
+            Ok(()) => {
+                self.events.raise(say::gave_way(post, &versions(known), parts(&why)));
+            }
+            // A disk that refuses is asked again, a version that cannot run is not.
+            Err(Refusal { why: Why::Unable, .. }) => {}
+            Err(_) => {
+                let two = (edition.clone(), good.clone());
+                self.alone.insert(post.to_owned(), two);
+            }
+        }
+        false
+    }
+
     async fn send_back(
         &mut self,
         post: &str,
-        known: &Post,
         edition: &Edition,
         why: &Failure,
-        probation: Duration,
-    ) {
-        let good = known.good.as_ref().map(|good| good.version.to_string()).unwrap_or_default();
-        let (named, words) = (post.to_owned(), why.message.clone());
-        let done =
-            self.orders.end(move |door, site| door.fall_back(&named, &words, site).map(drop)).await;
-        if self.is_done(post, &done) {
-            let version = edition.version.to_string();
-            let why = (why.code.as_str(), why.message.as_str());
-            self.events.raise(say::came_back(post, (&version, &good), probation, why));
-        }
+    ) -> Result<(), Refusal> {
+        let (named, failed, words) = (post.to_owned(), edition.clone(), why.message.clone());
+        let back = move |door: &Door, site: &dyn Site| {
+            door.fall_back((&named, &failed), &words, site).map(drop)
+        };
+        let done = self.orders.end(back).await;
+        self.is_done(post, &done);
+        done
     }
 
     /// Whether an order was followed; one that was not is given again later, for a disk that refuses
@@ -227,6 +259,16 @@ impl Trials {
     fn forget_fork(&self, post: &str) {
         self.store.append_with(Vec::new(), vec![Change::gone(on_trial(post))]);
     }
+}
+
+/// The version that has failed, the one that comes back, and one that was on trial meanwhile.
+fn versions(known: &Post) -> [String; 3] {
+    [&known.live, &known.good, &known.trial]
+        .map(|of| of.as_ref().map(|edition| edition.version.to_string()).unwrap_or_default())
+}
+
+fn parts(failure: &Failure) -> (&str, &str) {
+    (&failure.code, &failure.message)
 }
 
 /// Returns the name under which a version on trial keeps its state.

@@ -73,13 +73,20 @@ pub const RULE_FUEL_BYTES: usize = 4;
 pub const RULE_FUEL_EMITTED: u64 = 50;
 
 /// Readings a rule may emit for each it was given: a value and three alarms, say.
-pub const RULE_EMITTED_PER_INPUT_MAX: usize = 4;
+pub const RULE_EMITTED_PER_INPUT: usize = 4;
+
+/// Most readings for each one in that an operator may grant: what a frame of many fields is cut into.
+pub const RULE_EMITTED_PER_INPUT_MAX: usize = 100;
 
 /// Readings a rule may emit besides: windows of all series may close at the same time.
 pub const RULE_EMITTED_BASE: usize = 64;
 
 /// Bytes of what a rule emits for one batch: texts, and [`RULE_READING_BYTES`] a reading.
-pub const RULE_EMITTED_BYTES_MAX: usize = 256 * 1024;
+pub const RULE_EMITTED_BYTES: usize = 256 * 1024;
+
+/// Most of it that an operator may grant, bytes: what one call may make the host allocate
+/// ([`RULE_HOSTCALL_BYTES_MAX`]).
+pub const RULE_EMITTED_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a reading without text counts, bytes.
 pub const RULE_READING_BYTES: usize = 24;
@@ -92,10 +99,16 @@ pub const RULE_TIME_US_MAX: u64 = 32_503_680_000_000_000;
 pub const RULE_OUTPUTS_MAX: usize = 4000;
 
 /// Bytes of keys and values that a rule may keep; the mirror of them is in memory.
-pub const RULE_STATE_BYTES_MAX: usize = 1024 * 1024;
+pub const RULE_STATE_BYTES: usize = 1024 * 1024;
+
+/// Most of it that an operator may grant, bytes: it is in memory, and read at every start.
+pub const RULE_STATE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Keys a rule may keep.
-pub const RULE_KEYS_MAX: usize = 10_000;
+pub const RULE_KEYS: usize = 10_000;
+
+/// Most of them that an operator may grant: five for each of 10,000 points.
+pub const RULE_KEYS_MAX: usize = 50_000;
 
 /// Longest key, and name of a timer, bytes.
 pub const RULE_KEY_BYTES_MAX: usize = 256;
@@ -104,13 +117,19 @@ pub const RULE_KEY_BYTES_MAX: usize = 256;
 pub const RULE_VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Timers a rule may have set.
-pub const RULE_TIMERS_MAX: usize = 1000;
+pub const RULE_TIMERS: usize = 1000;
+
+/// Most of them that an operator may grant: each is looked at with every step of the watermark.
+pub const RULE_TIMERS_MAX: usize = 10_000;
 
 /// Lines a rule may write to its log in one go.
 pub const RULE_LOG_BURST: u32 = 50;
 
 /// Lines a minute of the readings' time after that.
 pub const RULE_LOG_PER_MINUTE: u32 = 20;
+
+/// Most of them that an operator may grant: ten a second, to look for a fault.
+pub const RULE_LOG_PER_MINUTE_MAX: u32 = 600;
 
 /// Longest such line, bytes.
 pub const RULE_LOG_LINE_BYTES_MAX: usize = 1024;

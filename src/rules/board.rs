@@ -253,7 +253,7 @@ impl Board {
 
     /// Says that what kept a rule from running is over.
     fn runs(&self, rule: &Definition) {
-        for code in [&chain::NOT_STARTED, &chain::STOPPED] {
+        for code in [&chain::NOT_STARTED, &chain::STOPPED, &chain::GIVEN_UP] {
             self.world.events.clear(code, &chain::subject(rule.name()), "runs");
         }
     }

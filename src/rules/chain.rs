@@ -89,6 +89,9 @@ impl Chain {
             {
                 self.feed_guarded(feed);
             }
+            if call.caught_up {
+                self.nodes.iter().for_each(Node::keeps_up);
+            }
             if call.closed {
                 return self.nodes;
             }

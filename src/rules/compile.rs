@@ -4,9 +4,9 @@
 //! The compiler is the largest piece of code that a pushed file meets, and a file can be made to keep
 //! it busy for hours or to fill the memory. So the gateway runs its own program once more, as
 //! `fieldgate rule-compile KIND`: the file on its standard input, the code on its standard output, and
-//! when it fails, a line on standard error that says why.
+//! when it fails, a line on standard error that says why. It ends with 1 when the file is at fault;
+//! however else it ends, the process is, and the file is not blamed for that.
 
-use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -70,6 +70,10 @@ fn compiled(engine: &Engine, file: &[u8]) -> Result<Vec<u8>, Refused> {
     let compile = || engine.machine().precompile_component(file);
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile)) {
         Ok(Ok(code)) => Ok(code),
+        // What the system refuses (a mapping, say) is no fault of the file.
+        Ok(Err(error)) if error.downcast_ref::<io::Error>().is_some() => {
+            Err(broken("was refused by the system what it needs, most likely memory"))
+        }
         Ok(Err(error)) => Err(invalid(&shortened(&format!("{error:#}")))),
         Err(_) => Err(invalid("the compiler broke over it")),
     }
@@ -103,7 +107,7 @@ fn apart(program: &PathBuf, code: Code, file: &[u8]) -> Result<Vec<u8>, Refused>
     let answer = std::thread::scope(|scope| talk(scope, &mut child, file));
     let ended = child.wait().map_err(|error| unstarted(error.kind()))?;
     match answer {
-        Some((code, _)) if ended.success() => Ok(code),
+        Some((code, _)) if ended.success() && !code.is_empty() => Ok(code),
         Some((_, said)) => Err(failed(ended, &said)),
         None => Err(too_slow(limits::RULE_COMPILE_WAIT_MAX)),
     }
@@ -149,7 +153,12 @@ fn unstarted(kind: io::ErrorKind) -> Refused {
         io::ErrorKind::PermissionDenied => "it may not be started",
         _ => "it does not start",
     };
-    let what = format!("could not be compiled, because the compiler's process is missing: {why}");
+    broken(&format!("could not be started: {why}"))
+}
+
+/// The process is at fault, not the file.
+fn broken(what: &str) -> Refused {
+    let what = format!("was not compiled, because the compiler's process {what}");
     Refused::new("compile.process", what, "Look at TasksMax= and MemoryMax= of the unit.")
 }
 
@@ -167,29 +176,57 @@ fn failed(ended: std::process::ExitStatus, said: &str) -> Refused {
             let what = format!("could not be compiled within {mib} MiB of memory");
             Refused::new("compile.memory", what, "Build it in release mode, and with less in it.")
         }
-        None => invalid(&shortened(said.trim())),
+        None if ended.code() == Some(AT_FAULT) => Refused::new(
+            "compile.invalid",
+            shortened(said.trim()),
+            "Build it again, with a compiler of this year.",
+        ),
+        None => {
+            let status = ended.code().unwrap_or_default();
+            let said = shortened(said.lines().next_back().unwrap_or_default().trim());
+            match said.as_str() {
+                "" => broken(&format!("ended with status {status} and no code")),
+                said => broken(&format!("ended with status {status} and said: {said}")),
+            }
+        }
     }
 }
 
-/// The child's side: reads a file, compiles it, writes the code. Returns what to say when it fails.
+/// The child's exit status when the file cannot be compiled.
+const AT_FAULT: i32 = 1;
+
+/// Why the child has no code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The file cannot be compiled; completes "the file ..".
+    File(String),
+    /// The process cannot do its work, a sentence without full stop.
+    Process(String),
+}
+
+/// The child's side: reads a file, compiles it, writes the code.
 ///
 /// # Errors
-/// When the limits cannot be set, the file is no valid component or the pipes break.
-pub fn child(kind: &str, input: impl Read, mut output: impl Write) -> Result<(), String> {
-    restrict()?;
+/// When the limits cannot be set or the pipes break, and when the file is no valid component.
+pub fn child(kind: &str, input: impl Read, mut output: impl Write) -> Result<(), Fault> {
+    let process = |why: &str| Fault::Process(why.to_owned());
+    restrict().map_err(Fault::Process)?;
     let code = match kind {
         "native" => Code::Native,
         "pulley" => Code::Pulley,
-        _ => return Err(format!("`{kind}` is no kind of code: native or pulley")),
+        _ => {
+            let why = format!("`{kind}` is no kind of code: native or pulley");
+            return Err(Fault::Process(why));
+        }
     };
-    let engine = Engine::new(code)?;
+    let engine = Engine::new(code).map_err(Fault::Process)?;
     let file = bounded(input, limits::RULE_FILE_BYTES_MAX + 1);
-    let code = compiled(&engine, &file).map_err(|refused| {
-        let mut said = refused.message;
-        let _ = write!(said, " ({})", refused.code);
-        said
-    })?;
-    output.write_all(&code).map_err(|_| "the gateway does not listen any more".to_owned())
+    let fault = |refused: Refused| match refused.code {
+        "compile.invalid" => Fault::File(refused.message),
+        _ => Fault::Process(refused.message),
+    };
+    let code = compiled(&engine, &file).map_err(fault)?;
+    output.write_all(&code).map_err(|_| process("the gateway does not listen any more"))
 }
 
 /// Limits this process for the rest of its life: no more than a file deserves, and the first to go

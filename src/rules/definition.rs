@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::folder::digest;
-use super::manifest::{Manifest, Output};
+use super::manifest::{CAPABILITIES, Manifest, Output};
 use super::pattern::Pattern;
 use super::trial::Bounds;
 use super::wit::{Param, Series};
@@ -29,6 +29,8 @@ pub struct Definition {
     pub digest: Arc<str>,
     /// The version its author gave it.
     pub version: Arc<str>,
+    /// The interfaces of the contract that it asks for.
+    pub asks: Arc<[String]>,
     /// What it takes.
     pub on: Vec<Pattern>,
     /// Readings that it is known to make under names of its own.
@@ -56,8 +58,33 @@ pub struct Written {
     pub with: Arc<str>,
     /// `limit`.
     pub limit: Asked,
+    /// `grant`; `None` grants everything.
+    pub grant: Option<Arc<[&'static str]>>,
     /// The tests that name it.
     pub tests: Arc<[Proof]>,
+}
+
+impl Written {
+    /// Returns the interfaces of the contract that a rule may ask for here.
+    #[must_use]
+    pub fn granted(&self) -> &[&'static str] {
+        self.grant.as_deref().unwrap_or(&CAPABILITIES)
+    }
+
+    /// Looks whether a file asks for no more than that.
+    ///
+    /// # Errors
+    /// What it asks for beyond it; completes "the file ..".
+    pub fn admit(&self, manifest: &Manifest) -> Result<(), String> {
+        let granted = self.granted();
+        let asked = manifest.capabilities.iter().map(String::as_str);
+        let more: Vec<_> = asked.filter(|asked| !granted.contains(asked)).collect();
+        if more.is_empty() {
+            return Ok(());
+        }
+        let granted = if granted.is_empty() { "nothing".to_owned() } else { granted.join(", ") };
+        Err(format!("asks for {}, and grant gives it {granted}", more.join(", ")))
+    }
 }
 
 /// A `[test.NAME]` table of a rule, as it was written.
@@ -109,6 +136,8 @@ impl Definition {
             Ok(None) => return Err("it has no manifest".to_owned()),
             Err(bad) => return Err(format!("its manifest {}", bad.why)),
         };
+        let refused = |why| format!("it {why} ([rule.{}])", self.name());
+        self.written.admit(&manifest).map_err(refused)?;
         let with = match &*self.written.with {
             "" => String::new(),
             with => format!("with = {with}"),
@@ -129,6 +158,7 @@ impl Definition {
             code: file.into(),
             digest: digest(file).into(),
             version: manifest.version.to_string().into(),
+            asks: manifest.capabilities.into(),
             ..self.clone()
         })
     }

@@ -86,7 +86,7 @@ impl Guest {
             staged: Staged::default(),
             series: 0,
             memory: Memory::new(settings.limits.memory_bytes),
-            lines: Lines::default(),
+            lines: Lines::new(settings.limits.log_minute),
             call: Call { purpose: Purpose::Prepare, inputs: 0, deadline: Duration::ZERO },
         }
     }
@@ -197,13 +197,13 @@ impl Guest {
         let after = value.map(|value| key.len() + value.len());
         let bytes = self.staged.bytes - before.unwrap_or(0) + after.unwrap_or(0);
         let keys = self.staged.keys - usize::from(before.is_some()) + usize::from(after.is_some());
-        if bytes > limits::RULE_STATE_BYTES_MAX && after > before {
-            let max = limits::RULE_STATE_BYTES_MAX;
+        let (bytes_max, keys_max) = (self.limits.state_bytes, self.limits.keys);
+        if bytes > bytes_max && after > before {
+            let max = bytes_max;
             return stop("state.bytes", format!("state of {bytes} bytes; {max} are the most"));
         }
-        if keys > limits::RULE_KEYS_MAX {
-            let max = limits::RULE_KEYS_MAX;
-            return stop("state.keys", format!("more than {max} keys"));
+        if keys > keys_max && keys > self.staged.keys {
+            return stop("state.keys", format!("more than {keys_max} keys"));
         }
         (self.staged.bytes, self.staged.keys) = (bytes, keys);
         let value = value.map(Arc::from);
@@ -266,8 +266,8 @@ impl Guest {
             None => self.kept.timers.contains_key(name),
         };
         let set = self.staged.timers_set - usize::from(known) + usize::from(at.is_some());
-        if set > limits::RULE_TIMERS_MAX {
-            let max = limits::RULE_TIMERS_MAX;
+        let max = self.limits.timers;
+        if set > max && set > self.staged.timers_set {
             return stop("timers.count", format!("more than {max} timers"));
         }
         self.staged.timers_set = set;
@@ -328,8 +328,7 @@ impl Guest {
             stop("output.early", "a reading outside of process and on-timer".to_owned())?;
         }
         let inputs = self.call.inputs;
-        let most =
-            inputs.saturating_mul(limits::RULE_EMITTED_PER_INPUT_MAX) + limits::RULE_EMITTED_BASE;
+        let most = inputs.saturating_mul(self.limits.emitted_input) + limits::RULE_EMITTED_BASE;
         let mut output = std::mem::take(&mut self.staged.output);
         let total = output.readings.len().saturating_add(count);
         if total > most {
@@ -339,6 +338,7 @@ impl Guest {
         output.readings.reserve(count);
         output.inputs = self.series;
         output.outputs = self.outputs.len();
+        output.bytes_max = self.limits.output_bytes;
         Ok(output)
     }
 
@@ -352,6 +352,7 @@ impl Guest {
 pub(super) struct Output {
     readings: Vec<Reading>,
     bytes: usize,
+    bytes_max: usize,
     /// Series it may name: inputs from 0 on, outputs from [`DECLARED`] on.
     inputs: u32,
     outputs: usize,
@@ -383,8 +384,8 @@ impl Output {
             self.bytes += text.len();
         }
         self.bytes += limits::RULE_READING_BYTES;
-        if self.bytes > limits::RULE_EMITTED_BYTES_MAX {
-            let max = limits::RULE_EMITTED_BYTES_MAX;
+        if self.bytes > self.bytes_max {
+            let max = self.bytes_max;
             return stop(
                 "output.bytes",
                 format!("more than {max} bytes of readings for one batch"),

@@ -39,6 +39,8 @@ pub struct Call {
     pub inputs: Vec<Input>,
     /// Nothing more will come.
     pub closed: bool,
+    /// The chain was behind and is no longer: at most half of the room is taken. Said once.
+    pub caught_up: bool,
 }
 
 /// See the file's head.
@@ -53,6 +55,7 @@ struct Inner {
     inputs: VecDeque<Input>,
     readings: usize,
     closed: bool,
+    is_behind: bool,
 }
 
 impl Inbox {
@@ -80,11 +83,18 @@ impl Inbox {
         Ok(())
     }
 
+    /// Notes that it was told that the chain is behind. Not before: what is told of in between would
+    /// stand for ever.
+    pub fn told_behind(&self) {
+        self.lock().is_behind = true;
+        self.wake.notify_one();
+    }
+
     /// Waits for inputs, for the end, or for so long.
     pub fn wait(&self, patience: Option<Duration>) -> Call {
         let until = patience.map(|patience| Instant::now() + patience);
         let mut inner = self.lock();
-        while inner.inputs.is_empty() && !inner.closed {
+        while inner.inputs.is_empty() && !inner.closed && !inner.is_behind {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             match left {
                 Some(Duration::ZERO) => break,
@@ -105,7 +115,9 @@ impl Inbox {
             inner.readings -= input.as_ref().map_or(0, |input| input.samples.len());
             inputs.extend(input);
         }
-        Call { closed: inner.closed && inner.inputs.is_empty(), inputs }
+        let caught_up = inner.is_behind && inner.readings <= limits::RULE_INBOX_READINGS_MAX / 2;
+        inner.is_behind &= !caught_up;
+        Call { closed: inner.closed && inner.inputs.is_empty(), inputs, caught_up }
     }
 
     /// Takes nothing more; what waits is still handed out.

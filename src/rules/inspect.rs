@@ -21,8 +21,8 @@ const OTHER_TARGET: &str = "Build it for wasm32-unknown-unknown instead of a was
                             a rule has no files, no network and no clock.";
 const COPIED: &str = "Copy it again, and compare `sha256sum` on both sides.";
 
-/// Looks at a file; what passes may still fail to compile.
-pub(super) fn inspect(file: &[u8]) -> Result<(), Refused> {
+/// Looks at a file; what passes may still fail to compile. Returns the interfaces that it imports.
+pub(super) fn inspect(file: &[u8]) -> Result<Vec<&'static str>, Refused> {
     kind(file)?;
     // A parser that panics on hostile bytes costs the file its chance, not the gateway its life.
     catch_unwind(|| structure(file))
@@ -60,8 +60,9 @@ fn kind(file: &[u8]) -> Result<(), Refused> {
 }
 
 /// Walks through the sections.
-fn structure(file: &[u8]) -> Result<(), Refused> {
+fn structure(file: &[u8]) -> Result<Vec<&'static str>, Refused> {
     let (mut depth, mut parts, mut guest) = (0_usize, 0_usize, None);
+    let mut used = Vec::new();
     for payload in Parser::new(0).parse_all(file) {
         match payload.map_err(|error| unreadable(&error))? {
             Payload::Version { encoding, .. } => {
@@ -77,7 +78,8 @@ fn structure(file: &[u8]) -> Result<(), Refused> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(imports) if depth == 1 => {
                 for import in imports {
-                    imported(import.map_err(|error| unreadable(&error))?.name.name)?;
+                    let name = import.map_err(|error| unreadable(&error))?.name.name;
+                    used.push(imported(name)?);
                 }
             }
             Payload::ComponentExportSection(exports) if depth == 1 => {
@@ -96,7 +98,7 @@ fn structure(file: &[u8]) -> Result<(), Refused> {
         return Err(damaged("it ends before its end"));
     }
     match guest {
-        Some(name) => version(name),
+        Some(name) => version(name).map(|()| used),
         None => Err(Refused::new(
             "contract.export",
             "does not export `fieldgate:rule/guest`, which is what a rule is",
@@ -111,20 +113,33 @@ pub(super) fn is_guest(name: &str) -> bool {
     name.strip_prefix(PACKAGE).is_some_and(|rest| rest.split('@').next() == Some("guest"))
 }
 
-/// Refuses an import that is not the contract's.
-fn imported(name: &str) -> Result<(), Refused> {
+/// Refuses an import that is not the contract's; returns which of its interfaces it is.
+fn imported(name: &str) -> Result<&'static str, Refused> {
     let shown = shortened(name);
     if name.starts_with("wasi:") || name.starts_with("wasi_") {
         let what = format!("asks for WASI (`{shown}`), which rules do not have");
         return Err(Refused::new("import.wasi", what, OTHER_TARGET));
     }
     let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
-    if !interface.is_some_and(|interface| IMPORTS.contains(&interface)) {
+    let Some(known) = IMPORTS.into_iter().find(|known| Some(*known) == interface) else {
         let what = format!("asks for `{shown}`, which rules do not have");
         let next = format!("Rules have {} of {PACKAGE}…@1, and nothing else.", IMPORTS.join(", "));
         return Err(Refused::new("import.unknown", what, next));
+    };
+    version(name).map(|()| known)
+}
+
+/// Refuses a file that uses what its manifest does not ask for: what is granted, and what is signed,
+/// is what the manifest says.
+pub(super) fn asked_for(used: &[&str], asks: &[String]) -> Result<(), Refused> {
+    let asked = |used: &&&str| **used == "types" || asks.iter().any(|asked| asked == **used);
+    let more: Vec<&str> = used.iter().filter(|used| !asked(used)).copied().collect();
+    if more.is_empty() {
+        return Ok(());
     }
-    version(name)
+    let what = format!("uses {}, and its manifest does not ask for it", more.join(", "));
+    let next = "Build it with `fieldgate rule build`, which writes down what a rule uses.";
+    Err(Refused::new("import.unasked", what, next))
 }
 
 /// Refuses a version of the contract that is not spoken here.

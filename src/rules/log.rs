@@ -14,24 +14,25 @@ pub(super) struct Lines {
     left: i64,
     /// The readings' clock when it was last counted.
     counted: Option<i64>,
+    /// Lines that a minute earns.
+    per_minute: u32,
     /// Lines that were left out since the last one that was not.
     silenced: u64,
 }
 
-impl Default for Lines {
-    fn default() -> Self {
-        let left = i64::from(limits::RULE_LOG_BURST) * 1000;
-        Self { written: Vec::new(), left, counted: None, silenced: 0 }
-    }
-}
-
 impl Lines {
+    /// A full burst, and so many lines a minute after it.
+    pub fn new(per_minute: u32) -> Self {
+        let left = i64::from(limits::RULE_LOG_BURST) * 1000;
+        Self { written: Vec::new(), left, counted: None, per_minute, silenced: 0 }
+    }
+
     /// Begins a call at `now`, in microseconds of the readings' clock; one without it earns nothing.
     pub fn begin(&mut self, now: Option<i64>) {
         self.written.clear();
         let Some(now) = now else { return };
         let passed = now.saturating_sub(self.counted.unwrap_or(now)).clamp(0, 60 * MINUTE_US);
-        let earned = passed * i64::from(limits::RULE_LOG_PER_MINUTE) / (MINUTE_US / 1000);
+        let earned = passed * i64::from(self.per_minute) / (MINUTE_US / 1000);
         // A clock that was set back earns nothing and costs nothing.
         self.counted = Some(now);
         self.left = (self.left + earned).min(i64::from(limits::RULE_LOG_BURST) * 1000);
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn after_a_burst_lines_trickle_and_what_is_left_out_is_counted() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(20);
         lines.begin(Some(0));
         for n in 0..1000 {
             lines.write(Level::Info, &n.to_string());

@@ -178,14 +178,11 @@ impl Manifest {
         all.insert("outputs".into(), self.outputs.iter().map(Output::to_json).collect());
         all.insert("state_version".into(), self.state_version.into());
         all.insert("capabilities".into(), self.capabilities.clone().into());
-        let Asked { fuel, memory, deadline } = self.limits;
+        let asked = self.limits.numbers().into_iter();
+        let limits = asked.filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())));
+        let deadline = self.limits.deadline;
         let deadline = deadline.map(|deadline| humantime::format_duration(deadline).to_string());
-        let asked: [(&str, Option<Value>); 3] = [
-            ("fuel", fuel.map(Value::from)),
-            ("memory", memory.map(Value::from)),
-            ("deadline", deadline.map(Value::from)),
-        ];
-        let limits = asked.into_iter().filter_map(|(name, limit)| Some((name.into(), limit?)));
+        let limits = limits.chain(deadline.map(|text| ("deadline".to_owned(), text.into())));
         all.insert("limits".into(), Value::Object(limits.collect()));
         if let Some(tests) = &self.tests {
             all.insert("tests".into(), tests.as_str().into());

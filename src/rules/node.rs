@@ -71,6 +71,8 @@ pub struct Node {
     pub index: usize,
     /// It declared what its file did not announce since this was looked at last.
     pub has_news: bool,
+    /// More readings waited than there was room for, and some still do.
+    has_overflowed: bool,
     time: Time,
     series: Vec<PointId>,
     series_of: HashMap<PointId, u32>,
@@ -112,6 +114,7 @@ impl Node {
             held: VecDeque::new(),
             index: 0,
             has_news: false,
+            has_overflowed: false,
             time,
             series: Vec::new(),
             series_of: HashMap::new(),
@@ -203,6 +206,7 @@ impl Node {
             segment.push(item);
         }
         self.call(&mut segment, items);
+        self.look_at_held(false);
         self.show();
     }
 
@@ -429,8 +433,7 @@ impl Node {
         let over = self.held.len().saturating_sub(limits::RULE_HELD_READINGS_MAX);
         if over > 0 {
             let oldest = self.held.drain(..over).collect();
-            self.events
-                .raise(chain::held_too_many(self.rule.name(), limits::RULE_HELD_READINGS_MAX));
+            self.look_at_held(true);
             self.past(oldest, items);
         }
     }

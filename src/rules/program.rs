@@ -58,8 +58,9 @@ impl Program {
         if let Some(program) = engine.loaded(&digest) {
             return Ok(program);
         }
-        inspect::inspect(file)?;
+        let used = inspect::inspect(file)?;
         let manifest = manifest(file)?;
+        inspect::asked_for(&used, &manifest.capabilities)?;
         let component = compile::component(engine, &digest, file)?;
         shape(engine, &component)?;
         let linker = calls::linker(engine.machine()).map_err(|error| unlinked(&error))?;

@@ -235,6 +235,9 @@ impl Routes {
                 self.events.raise(chain::behind(rule.name(), limits::RULE_INBOX_READINGS_MAX));
             }
         }
+        if is_behind {
+            door.inbox.told_behind();
+        }
         unruled
     }
 }

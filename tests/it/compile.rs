@@ -65,6 +65,7 @@ fn what_cannot_be_compiled_is_refused_by_the_other_process_in_the_same_words() {
     assert_eq!(here.code, "compile.invalid");
     assert_eq!(apart.code, here.code);
     assert!(apart.message.contains("type mismatch"), "{apart:?}");
+    assert_eq!(apart.message, here.message, "said once, and not of the process");
 }
 
 #[test]
@@ -72,10 +73,32 @@ fn a_compiler_that_is_not_there_is_said_so() {
     let engine = Engine::new(Code::Auto).unwrap().compiling_apart(PathBuf::from("/nowhere"));
     let refused = Program::load(&engine, &kit::filter(20.0).build()).err().unwrap();
     assert_eq!(refused.code, "compile.process");
-    // One that answers with something else than code is not believed.
-    let engine = Engine::new(Code::Auto).unwrap().compiling_apart(PathBuf::from("/bin/true"));
-    let refused = Program::load(&engine, &kit::filter(20.0).build()).err().unwrap();
-    assert_eq!(refused.code, "compile.invalid");
+    assert!(refused.message.contains("could not be started"), "{refused:?}");
+    // One that answers with something else than code is not believed, and the file is not blamed for
+    // one that ends otherwise than it should.
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |script: &str| {
+        let path = folder.path().join("compiler");
+        // By another process: a file that this one holds open while a test beside it starts a child
+        // could not be run.
+        let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 700 \"$0\"";
+        let written = Command::new("sh").args(["-c", write]).arg(&path).arg(script).status();
+        assert!(written.unwrap().success());
+        let engine = Engine::new(Code::Auto).unwrap().compiling_apart(path);
+        Program::load(&engine, &kit::filter(20.0).build()).err().unwrap()
+    };
+    let cases = [
+        ("echo something else", "compile.invalid", "is not a valid component"),
+        ("exit 0", "compile.process", "ended with status 0 and no code"),
+        ("echo cannot allocate memory >&2; exit 127", "compile.process", "cannot allocate memory"),
+        ("exit 70", "compile.process", "ended with status 70"),
+        ("echo is not a valid component: no >&2; exit 1", "compile.invalid", "component: no"),
+    ];
+    for (script, code, words) in cases {
+        let refused = refuse(script);
+        assert_eq!(refused.code, code, "{script}: {refused:?}");
+        assert!(refused.message.contains(words), "{script}: {refused:?}");
+    }
 }
 
 /// A function with more in it than the compiler has memory for: the process ends, not the gateway.

@@ -80,6 +80,11 @@ struct Gateway {
 impl Gateway {
     /// Starts one with these tables, each with its first version: name, and what it says more.
     fn start(tables: &[(&str, &str)]) -> Self {
+        Self::start_with("1h", tables)
+    }
+
+    /// As [`Gateway::start`], with a probation of this length.
+    fn start_with(probation: &str, tables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = Mosquitto::start(folder.path(), "");
         let mut gateway = Self { folder, broker, daemon: None, port: free_udp_port(), sent: 0 };
@@ -94,7 +99,8 @@ impl Gateway {
             let _ = write!(
                 config,
                 "[rule.{name}]\nfile = \"first.wasm\"\non = \"{name}/*\"\npromote_after = \"1s\"\n\
-                 trial = {{ readings = 250, volume = 2, cost = 1000, silence = \"5s\" }}\n{more}"
+                 trial = {{ readings = 250, volume = 2, cost = 1000, silence = \"5s\", \
+                 probation = \"{probation}\" }}\n{more}"
             );
         }
         std::fs::write(gateway.at("fieldgate.toml"), config).unwrap();
@@ -226,4 +232,49 @@ fn a_version_after_whose_promotion_the_uplink_falls_silent_goes_back_by_itself()
     let log = gateway.log();
     let told = "rule calm goes back from version 2.0.0 to 1.0.0: no batch was acknowledged";
     assert!(log.contains(told) && log.contains("(trial.uplink)"), "{log}");
+}
+
+#[test]
+fn a_version_that_is_given_up_long_after_its_first_hour_gives_way_to_the_last_good_one() {
+    let mut gateway = Gateway::start_with("1s", &[("late", "on_failure = \"hold\"\n")]);
+    gateway.push("late", "2.0.0", "(unreachable)");
+    gateway.until("it takes over", |gateway| {
+        gateway.send("late", 20.0);
+        gateway.live("late") == "2.0.0"
+    });
+    let proven = "rule late: 2.0.0 has proven itself";
+    gateway.until("its hour is over", |gateway| gateway.log().contains(proven));
+    assert_eq!(gateway.rule("late")["good"]["version"], "1.0.0", "it is kept at hand");
+    // A power cut changes none of that.
+    gateway.daemon.take().unwrap().kill();
+    gateway.resume();
+    gateway.until("it runs again", |gateway| {
+        let rule = gateway.rule("late");
+        rule["live"]["version"] == "2.0.0" && rule["running"]["state"] == "running"
+    });
+
+    gateway.until("it goes back", |gateway| {
+        gateway.send("late", 5000.0);
+        gateway.live("late") == "1.0.0"
+    });
+    let log = gateway.log();
+    assert!(log.contains("FG-W27") && log.contains("FG-W82"), "{log}");
+    let told = "rule late goes back from version 2.0.0 to 1.0.0: ";
+    let at = log.find(told).unwrap_or_else(|| panic!("{told:?} is not in\n{log}"));
+    let notice = log[at..].split("FG-").next().unwrap();
+    assert!(notice.contains("was given up (trap.unreachable)"), "{notice}");
+    // What waited for the one that was given up is processed by the one that came back.
+    gateway.until("nothing waits any more", |gateway| {
+        gateway.send("late", 5000.0);
+        let running = gateway.rule("late")["running"].clone();
+        running["held"] == 0 && running["state"] == "running"
+    });
+
+    // The ledger says so before anything runs: a power cut does not bring the other one back.
+    gateway.daemon.take().unwrap().kill();
+    gateway.resume();
+    gateway.until("it runs again", |gateway| gateway.rule("late")["running"]["state"] == "running");
+    let rule = gateway.rule("late");
+    assert_eq!(rule["live"]["version"], "1.0.0");
+    assert!(rule["good"].is_null(), "{rule}");
 }

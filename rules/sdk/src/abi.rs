@@ -15,7 +15,7 @@ use core::cell::UnsafeCell;
 
 use crate::guest::Guest;
 use crate::whole::{Context, Fired};
-use crate::{Error, NoData, Quality, Reading, Series, Timestamp, Value, sys};
+use crate::{Error, NoData, Reading, Series, Timestamp, Value, sys};
 
 /// A list or text: where it lies and how many items it has.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +30,6 @@ impl List {
     pub(crate) fn of(bytes: u64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "two halves")]
         Self { at: bytes as u32, length: (bytes >> 32) as u32 }
-    }
-
-    fn bytes(self) -> u64 {
-        u64::from(self.at) | (u64::from(self.length) << 32)
     }
 
     /// The items, until the call ends.
@@ -55,54 +51,20 @@ impl List {
     }
 }
 
-/// `reading`: series at 0, time at 8, quality at 16, the value's kind at 24, its content at 32.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(8))]
-pub struct RawReading {
-    series: u32,
-    at: i64,
-    quality: u8,
-    value: RawValue,
-}
-
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(8))]
-struct RawValue {
-    kind: u8,
-    content: u64,
-}
-
-const _: () = assert!(size_of::<RawReading>() == 40 && size_of::<RawSeries>() == 40);
-
-impl RawReading {
-    #[inline]
-    pub(crate) fn lower(r: Reading<'_>) -> Self {
-        let (kind, content) = match r.value {
-            Value::Number(number) => (0, number.to_bits()),
-            Value::Integer(number) => (1, number.cast_unsigned()),
-            Value::Boolean(flag) => (2, u64::from(flag)),
-            Value::Text(text) => (3, sys::keep(text).bytes()),
-            Value::None(why) => (4, why as u64),
-        };
-        let value = RawValue { kind, content };
-        Self { series: r.series, at: r.at.0, quality: r.quality.0, value }
-    }
-
-    #[inline]
-    fn lift<'a>(&self) -> Reading<'a> {
-        let RawValue { kind, content } = self.value;
-        let low = content.to_le_bytes()[0];
-        let value = match kind {
-            0 => Value::Number(f64::from_bits(content)),
-            1 => Value::Integer(content.cast_signed()),
-            2 => Value::Boolean(low != 0),
-            3 => Value::Text(List::of(content).str()),
-            _ => Value::None(NoData::ALL.get(low as usize).copied().unwrap_or(NoData::Timeout)),
-        };
-        let quality = Quality(self.quality);
-        Reading { series: self.series, at: Timestamp(self.at), quality, value }
-    }
-}
+// A reading lies in the host's list as it does here: series at 0, time at 8, quality at 16, the value's
+// kind at 24, its content at 32. So a batch is read where it lies, and an emitted reading is one copy.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Reading<'_>>() == 40 && align_of::<Reading<'_>>() == 8);
+    assert!(offset_of!(Reading<'_>, series) == 0 && offset_of!(Reading<'_>, at) == 8);
+    assert!(offset_of!(Reading<'_>, quality) == 16 && offset_of!(Reading<'_>, value) == 24);
+    assert!(size_of::<Value<'_>>() == 16 && size_of::<NoData>() == 1);
+    // A text is its address and then its length, as a list is.
+    let text = core::ptr::slice_from_raw_parts(core::ptr::without_provenance::<u8>(16), 5);
+    // SAFETY: two numbers made into two numbers; nothing is read behind them.
+    let [at, length] = unsafe { core::mem::transmute::<*const [u8], [usize; 2]>(text) };
+    assert!(at == 16 && length == 5 && size_of::<RawSeries>() == 40);
+};
 
 /// `series`.
 #[derive(Debug, Clone, Copy)]
@@ -209,8 +171,8 @@ impl<G: Guest> Cell<G> {
 
     /// The export `process`.
     pub fn process(&self, context: Context, at: u32, length: u32) -> *const RawResult {
-        let batch = List { at, length }.items::<RawReading>();
-        self.with(|guest| guest.process(&context, batch.iter().map(RawReading::lift)))
+        let batch = List { at, length }.items::<Reading<'_>>();
+        self.with(|guest| guest.process(&context, batch))
     }
 
     /// The export `on-timer`.
@@ -251,11 +213,13 @@ pub fn context(batch: u64, now: i64, watermark: i64, clock_synced: i32, fresh: i
 }
 
 /// Copies a text to where it stays until the call ends.
-pub(crate) fn keep(text: &str) -> List {
+pub(crate) fn keep<'a>(text: &str) -> &'a str {
     let to = arena().take(text.len(), 1);
-    // SAFETY: as many bytes were just taken.
-    unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len()) };
-    list_of(to, text.len())
+    // SAFETY: as many bytes were just taken, and stay until the call ends; they are those of a text.
+    unsafe {
+        core::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len());
+        core::str::from_utf8_unchecked(core::slice::from_raw_parts(to, text.len()))
+    }
 }
 
 /// What the host hands over during a call.

@@ -38,11 +38,7 @@ pub trait Guest: Sized {
     ///
     /// # Errors
     /// When the rule says so; the host takes everything back.
-    fn process<'a>(
-        &mut self,
-        context: &Context,
-        batch: impl Iterator<Item = Reading<'a>>,
-    ) -> Result<(), Error>;
+    fn process(&mut self, context: &Context, batch: &[Reading<'_>]) -> Result<(), Error>;
     /// Timers went off.
     ///
     /// # Errors
@@ -81,8 +77,19 @@ struct Slot<S> {
     /// As the host has it.
     written: Vec<u8>,
     wake: Option<Wake>,
+    /// From which time on a reading wakes it first; the end of time when none does.
+    due: Timestamp,
     wake_written: Option<Wake>,
+    /// The current call has looked at it, so its state is loaded.
     touched: bool,
+}
+
+/// Later than any reading.
+const NEVER: Timestamp = Timestamp(i64::MAX);
+
+/// See [`Slot::due`].
+fn due(wake: Option<Wake>) -> Timestamp {
+    wake.filter(|wake| !wake.settled).map_or(NEVER, |wake| wake.at)
 }
 
 /// The host's one timer.
@@ -143,6 +150,7 @@ impl<R: Rule> Guest for PerSeries<R> {
                 state: None,
                 written: Vec::new(),
                 wake: None,
+                due: NEVER,
                 wake_written: None,
                 touched: false,
             };
@@ -154,33 +162,27 @@ impl<R: Rule> Guest for PerSeries<R> {
         Ok(())
     }
 
-    fn process<'a>(
-        &mut self,
-        context: &Context,
-        batch: impl Iterator<Item = Reading<'a>>,
-    ) -> Result<(), Error> {
+    fn process(&mut self, context: &Context, batch: &[Reading<'_>]) -> Result<(), Error> {
         self.load_wakes(context);
         for r in batch {
             let index = r.series as usize;
-            if index >= self.slots.len() {
-                return Err(Error::new("series", "a reading of a series it was not told of"));
-            }
             self.out.current = index;
+            let Some(slot) = self.slots.get_mut(index) else {
+                return Err(Error::new("series", "a reading of a series it was not told of"));
+            };
             if r.quality.has(Quality::LATE) {
-                self.rule.late(r, &mut self.out);
+                self.rule.late(*r, &mut self.out);
                 continue;
             }
-            self.load(index);
-            while let Some(wake) = self.slots[index].wake
-                && !wake.settled
-                && wake.at <= r.at
-            {
-                self.wake(index, wake.at);
+            if !slot.touched || r.at >= slot.due {
+                self.make_ready(index, r.at);
             }
-            if let Some(state) = &mut self.slots[index].state {
-                self.rule.reading(r, state, &mut self.out);
+            if let Some(Slot { state: Some(state), .. }) = self.slots.get_mut(index) {
+                self.rule.reading(*r, state, &mut self.out);
             }
-            self.take_wake(index, None);
+            if self.out.asked.is_some() {
+                self.take_wake(index, None);
+            }
         }
         self.finish()
     }
@@ -229,10 +231,22 @@ impl<R: Rule> PerSeries<R> {
                 let wake = found[at].1;
                 slot.wake_written = Some(wake);
                 if slot.wake.is_none() {
-                    slot.wake = Some(wake);
+                    (slot.wake, slot.due) = (Some(wake), due(Some(wake)));
                     insert(&mut self.wakes, (wake.at, index));
                 }
             }
+        }
+    }
+
+    /// Loads what is kept of a series, and wakes it as often as it wants before `at`.
+    #[cold]
+    fn make_ready(&mut self, index: usize, at: Timestamp) {
+        self.load(index);
+        while let Some(wake) = self.slots[index].wake
+            && !wake.settled
+            && wake.at <= at
+        {
+            self.wake(index, wake.at);
         }
     }
 
@@ -287,7 +301,7 @@ impl<R: Rule> PerSeries<R> {
         {
             self.wakes.remove(place);
         }
-        slot.wake = wake;
+        (slot.wake, slot.due) = (wake, due(wake));
         if let Some(new) = wake {
             insert(&mut self.wakes, (new.at, index));
         }

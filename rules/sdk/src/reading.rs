@@ -7,6 +7,7 @@ use core::time::Duration;
 
 /// Microseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -48,6 +49,7 @@ impl Sub<Duration> for Timestamp {
 
 /// What is known against a reading; nothing when it is plain good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
 pub struct Quality(pub u8);
 
 impl Quality {
@@ -110,8 +112,9 @@ impl NoData {
     ];
 }
 
-/// A value or its typed absence.
+/// A value or its typed absence; the order is the contract's.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, u8)]
 pub enum Value<'a> {
     /// A number; may be NaN or infinite when a device says so.
     Number(f64),
@@ -149,8 +152,9 @@ impl<'a> From<&'a str> for Value<'a> {
     }
 }
 
-/// One reading.
+/// One reading, as it lies in the host's lists.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
 pub struct Reading<'a> {
     /// Of which series; an index into those the rule was told of.
     pub series: u32,

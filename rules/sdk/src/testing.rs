@@ -254,7 +254,7 @@ impl<R: Exported> Bench<R> {
             quality: fed.quality,
             value: fed.value.borrow(),
         });
-        self.guest.process(&self.context, readings)?;
+        self.guest.process(&self.context, &readings.collect::<Vec<_>>())?;
         self.context.fresh = false;
         self.advance(watermark)
     }

@@ -187,13 +187,8 @@ impl<R: BatchRule> Guest for Whole<R> {
         self.rule.series(&series, &mut self.host)
     }
 
-    fn process<'a>(
-        &mut self,
-        context: &Context,
-        batch: impl Iterator<Item = Reading<'a>>,
-    ) -> Result<(), Error> {
-        let batch: Vec<Reading<'a>> = batch.collect();
-        let result = self.rule.process(context, &batch, &mut self.host);
+    fn process(&mut self, context: &Context, batch: &[Reading<'_>]) -> Result<(), Error> {
+        let result = self.rule.process(context, batch, &mut self.host);
         self.done(result)
     }
 

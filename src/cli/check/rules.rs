@@ -1,10 +1,12 @@
 //! What `check` says of rules: what each asks for and is granted, which configured points it takes,
 //! and which rules feed one another.
 
+use bytesize::ByteSize;
+
 use crate::config::{Config, SourceSettings, rule};
 use crate::events::rounded;
 use crate::rules::graph::Graph;
-use crate::rules::{Definition, Manifest, Mode, OnFailure};
+use crate::rules::{Asked, Definition, Manifest, Mode, OnFailure};
 use crate::sources::modbus::settings::Form;
 
 /// Points of a rule that are listed.
@@ -53,30 +55,35 @@ fn describe(rule: &Definition, points: &[(String, String)], fed: &[&str], lines:
         let makes: Vec<String> = rule.makes.iter().map(ToString::to_string).collect();
         lines.push(format!("  makes {}", makes.join(", ")));
     }
-    let asked = manifest.limits;
-    let usual = "the usual limits".to_owned();
-    let asks = match (asked.fuel, asked.memory) {
-        (None, None) => usual,
-        (fuel, memory) => {
-            let fuel = fuel.map(|fuel| format!("{fuel} fuel a reading"));
-            let memory = memory.map(|bytes| format!("{} of memory", bytesize::ByteSize(bytes)));
-            fuel.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
-        }
-    };
-    let limits = &rule.settings.limits;
+    let list = |of: &[String]| if of.is_empty() { "nothing".into() } else { of.join(", ") };
+    let granted: Vec<String> = rule.written.granted().iter().map(|&it| it.to_owned()).collect();
+    let asked: Vec<String> = asked(&manifest.limits);
+    let limits = if asked.is_empty() { "the usual limits".to_owned() } else { asked.join(", ") };
     lines.push(format!(
-        "  asks for {} and {asks}; is granted {} fuel a reading, {} of memory, {} a call",
-        manifest.capabilities.join(", "),
-        limits.fuel_reading,
-        bytesize::ByteSize(limits.memory_bytes as u64),
-        rounded(limits.deadline_call),
+        "  asks for {} (granted: {}) and {limits}",
+        list(&manifest.capabilities),
+        list(&granted)
     ));
+    lines.push(format!("  may use {}", rule.settings.limits));
     let policy = match rule.on_failure {
         OnFailure::Pass => "go on without it",
         OnFailure::Drop => "are dropped",
         OnFailure::Hold => "wait in memory",
     };
     lines.push(format!("  while it cannot run, its readings {policy}"));
+}
+
+/// Limits that an author asks for, by their names.
+fn asked(asked: &Asked) -> Vec<String> {
+    let one = |(name, limit): (&str, Option<u64>)| match (name, limit?) {
+        ("memory" | "output" | "state", bytes) => Some(format!("{} of {name}", ByteSize(bytes))),
+        ("fuel", n) => Some(format!("{n} fuel a reading")),
+        ("emitted", n) => Some(format!("{n} readings for one")),
+        ("log", n) => Some(format!("{n} lines a minute")),
+        (name, n) => Some(format!("{n} {name}")),
+    };
+    let deadline = asked.deadline.map(|deadline| format!("{} a call", rounded(deadline)));
+    asked.numbers().into_iter().filter_map(one).chain(deadline).collect()
 }
 
 /// The points that the configuration names, as sources name their readings.

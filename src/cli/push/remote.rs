@@ -12,7 +12,7 @@ use hyper::Method;
 
 use super::mqtt::Over;
 use super::sign::{beside, read};
-use crate::api::rules::{Done, Line, Rule, SIGNATURE, Version};
+use crate::api::rules::{Done, Line, Rights, Rule, SIGNATURE, Version};
 use crate::batch::text::rfc3339;
 use crate::cli::client::{Along, Daemon};
 use crate::error::{Exit, Fatal};
@@ -141,6 +141,11 @@ fn described(rule: &Rule) -> String {
     }
     if rule.good.is_some() {
         let _ = write!(text, "\n  last good  {}", version(&rule.good));
+    }
+    if let Some(Rights { asks, granted, limits }) = &rule.rights {
+        let list = |of: &[String]| if of.is_empty() { "nothing".into() } else { of.join(", ") };
+        let _ = write!(text, "\n  asks for   {} (granted: {})", list(asks), list(granted));
+        let _ = write!(text, "\n  may use    {}", limits.words);
     }
     for (key, value) in rule.running.iter().filter_map(serde_json::Value::as_object).flatten() {
         if key == "trial" {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Choice, File, Flag, Free, Integer, Keys, Kind, Number, Patterns, Size, Table, Text, must, or,
+    Choice, File, Flag, Free, Integer, Keys, Kind, Number, Patterns, Size, Table, Text, Texts,
+    must, or, whole,
 };
 use crate::limits;
 
@@ -12,7 +13,8 @@ pub const RULE: Keys = &[
     must("file", File, "the rule, a .wasm file that `fieldgate rule build` made"),
     must("on", Patterns, "points that it takes: \"DEVICE/POINT\" with * for anything, or a list"),
     must("with", Free, "its parameters, as its author named them"),
-    must("limit", Table(RULE_LIMIT), "what it may use, when it needs more than usual"),
+    must("limit", Table(RULE_LIMIT), "what it may use, when it needs more than usual, or less"),
+    must("grant", Texts, "which interfaces of the contract it may ask for; default: all of them"),
     or("keep", Flag, "false", "whether the readings it takes also go on"),
     or(
         "mode",
@@ -77,7 +79,25 @@ pub const RULE_LIMIT: Keys = &[
         Kind::Duration(Duration::from_millis(1), limits::RULE_DEADLINE_CALL_MAX),
         "computing time of a call before its first reading",
     ),
+    must("emitted", count(limits::RULE_EMITTED_PER_INPUT_MAX), "readings it may emit for each one"),
+    must(
+        "output",
+        Size(1024, limits::RULE_EMITTED_BYTES_MAX as u64),
+        "what it may emit for a batch",
+    ),
+    must("state", Size(1024, limits::RULE_STATE_BYTES_MAX as u64), "keys and values it may keep"),
+    must("keys", count(limits::RULE_KEYS_MAX), "keys it may keep"),
+    must("timers", count(limits::RULE_TIMERS_MAX), "timers it may have set"),
+    must(
+        "log",
+        Integer(1, limits::RULE_LOG_PER_MINUTE_MAX as i64),
+        "lines it may write to its log in a minute, after a burst",
+    ),
 ];
+
+const fn count(most: usize) -> Kind {
+    Integer(1, whole(most))
+}
 
 #[expect(clippy::cast_possible_wrap, reason = "far below 2^63")]
 const FUEL_MAX: i64 = limits::RULE_FUEL_READING_MAX as i64;

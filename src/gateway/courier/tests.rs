@@ -367,7 +367,10 @@ async fn have_tells_at_once_how_a_trial_ended_and_each_thing_once() {
             order(world, |door, site| door.promote("smooth", "it did well", site));
             let (_, have) = world.heard().await;
             assert_eq!(told(&have), line("1.1.0", "-", "1.0.0", "1.1.0 promoted it did well"));
-            order(world, |door, site| door.fall_back("smooth", "it floods", site));
+            order(world, |door, site| {
+                let live = door.ledger().posts["smooth"].live.clone().unwrap();
+                door.fall_back(("smooth", &live), "it floods", site)
+            });
             let (_, have) = world.heard().await;
             assert_eq!(told(&have), line("1.0.0", "-", "-", "1.1.0 rolled back it floods"));
             world.deliver("want", &world.want(9, b"agg 1.1.0")).await;

@@ -53,6 +53,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(System);
         let orders = Orders::open(config, &clock, &self.events);
         orders.configure_at_start(config.rules.clone(), &self.events);
+        orders.take_in_first(&self.events);
         orders
     }
 
@@ -94,6 +95,94 @@ async fn a_version_that_fails_a_test_of_the_gateway_is_refused_with_the_case_and
     assert_eq!(listed.trial, None, "none of them is on trial");
     let done = push(&orders, passing_above(10.5, "1.4.0")).await.unwrap();
     assert_eq!(done.stands, "trial");
+}
+
+#[tokio::test]
+async fn a_first_version_that_fails_them_never_starts_whichever_way_it_came() {
+    let world = World::new();
+    let runs = |orders: &Orders| {
+        let running = orders.running();
+        running.iter().map(|rule| rule.version.to_string()).collect::<Vec<_>>()
+    };
+    // As the configured file, at a start: expected to run, until it is known that it does not hold.
+    let failing = world.config(&passing_above(50.0, "1.0.0"), TESTS);
+    let clock: Arc<dyn Clock> = Arc::new(System);
+    let orders = Orders::open(&failing, &clock, &world.events);
+    orders.configure_at_start(failing.rules.clone(), &world.events);
+    assert_eq!((runs(&orders).len(), orders.in_force().1), (0, true), "it is not compiled yet");
+    orders.take_in_first(&world.events);
+    assert_eq!((runs(&orders).len(), orders.in_force().1), (0, false));
+    let told = world.says("FG-W67").unwrap();
+    assert!(told.contains("test.low") && told.contains("expected d/p = 11@1s"), "{told}");
+    // Over the socket, with nothing beside it.
+    let told = push(&orders, passing_above(51.0, "1.0.1")).await.unwrap_err();
+    assert!(told.contains("FG-W67") && told.contains("test.low"), "{told}");
+    assert_eq!(orders.all().unwrap()[0].live, None);
+    // As a file that changed, while the daemon runs.
+    let reload = |file: &[u8]| {
+        orders.configure(world.config(file, TESTS).rules, &world.events);
+        runs(&orders)
+    };
+    assert_eq!(reload(&passing_above(52.0, "1.0.2")), [""; 0]);
+    assert_eq!(reload(&passing_above(10.0, "1.0.3")), ["1.0.3"]);
+    assert_eq!(world.says("FG-W67"), None);
+    // And it is not tried again at every start once it runs.
+    let orders = Orders::open(&failing, &clock, &world.events);
+    let config = world.config(&passing_above(10.0, "1.0.3"), TESTS);
+    orders.configure_at_start(config.rules.clone(), &world.events);
+    assert_eq!(runs(&orders), ["1.0.3"]);
+}
+
+#[tokio::test]
+async fn a_recording_is_held_against_a_version_before_its_trial() {
+    let world = World::new();
+    std::fs::write(
+        world.at("day.csv"),
+        "t,device,point,value\n2026-11-22T10:00:00Z,d,p,9\n2026-11-22T10:00:01Z,d,p,40\n",
+    )
+    .unwrap();
+    std::fs::write(world.at("day.expected"), "d/p = 40@1s\n").unwrap();
+    let tests = "[test.day]\nrule = \"kit\"\nrecording = \"day.csv\"\n\
+                 expected = \"day.expected\"\n";
+    let orders = world.start(&world.config(&passing_above(10.0, "1.0.0"), tests));
+    let told = push(&orders, passing_above(50.0, "1.1.0")).await.unwrap_err();
+    for words in ["FG-W67", "test.day", "d/p = 40@1s"] {
+        assert!(told.contains(words), "{words} is missing: {told}");
+    }
+    assert_eq!(orders.all().unwrap()[0].trial, None);
+    let done = push(&orders, passing_above(39.0, "1.2.0")).await.unwrap();
+    assert_eq!(done.stands, "trial");
+}
+
+#[tokio::test]
+async fn what_a_table_does_not_grant_keeps_a_version_that_asks_for_it_out() {
+    let world = World::new();
+    let grants = |words: &str| format!("grant = [{words}]\n{TESTS}");
+    let modest = MANIFEST
+        .replace("1.0.0\",\"licence", "1.0.0\",\"licence")
+        .replace("[\"params\",\"output\",\"state\",\"timers\",\"log\"]", "[\"output\"]");
+    let first = Guest { manifest: Some(modest.clone()), ..filter(10.0) }.build();
+    let orders = world.start(&world.config(&first, &grants("\"output\"")));
+    let rights = orders.all().unwrap().remove(0).rights.unwrap();
+    assert_eq!((rights.asks, rights.granted), (vec!["output".into()], vec!["output".into()]));
+    // One that asks for everything.
+    let told = push(&orders, passing_above(10.0, "1.1.0")).await.unwrap_err();
+    for words in ["FG-W67", "asks for params, state, timers, log", "grant gives it output"] {
+        assert!(told.contains(words), "{words} is missing: {told}");
+    }
+    assert_eq!(orders.all().unwrap()[0].trial, None);
+    // The same as the configured file is a fault of the configuration.
+    std::fs::write(world.at("kit.wasm"), passing_above(10.0, "1.1.0")).unwrap();
+    let told = load(&world.at("fieldgate.toml"), Options::default()).unwrap_err().to_string();
+    assert!(told.contains("asks for params, state, timers, log"), "{told}");
+    assert!(told.contains("grant = [\"output\"]"), "it shows the place: {told}");
+    // A file that uses what its manifest does not ask for is no way around it.
+    let sly = Guest { manifest: Some(modest.replace("[\"output\"]", "[]")), ..filter(10.0) };
+    let told = push(&orders, sly.build()).await.unwrap_err();
+    assert!(
+        told.contains("its file uses params, output") && told.contains("does not ask for it"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

@@ -252,6 +252,7 @@ fn definition(name: &str, file: &str, on: &str) -> Definition {
         digest: file.into(),
         version: "1.0.0".into(),
         on: vec![Pattern::parse(on).unwrap()],
+        asks: Arc::default(),
         makes: vec![Pattern::of(name, "*")],
         keep: false,
         mode: Mode::Live,

@@ -51,13 +51,21 @@ impl Door {
         })
     }
 
-    /// Goes back to the last good version. One on trial beside the version that failed goes, too: what
+    /// Goes back from the version `failed` to the last good one. One on trial beside it goes, too: what
     /// it was compared with is no measure.
     ///
     /// # Errors
-    /// When there is none, or it cannot run.
-    pub fn fall_back(&self, post: &str, why: &str, site: &dyn Site) -> Result<Edition, Refused> {
+    /// When another runs by now, there is none to go back to, or it cannot run.
+    pub fn fall_back(
+        &self,
+        (post, failed): (&str, &Edition),
+        why: &str,
+        site: &dyn Site,
+    ) -> Result<Edition, Refused> {
         self.change_post(post, site, |known| {
+            if known.live.as_ref() != Some(failed) {
+                return Err("runs another version by now");
+            }
             known.trial = None;
             go_back(known, why)?;
             known.live.clone().ok_or("runs no version")

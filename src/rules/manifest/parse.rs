@@ -265,7 +265,8 @@ fn capabilities(top: &Object<'_>) -> Found<Vec<String>> {
 fn asked(top: &Object<'_>) -> Found<Asked> {
     let Some(value) = top.map.get("limits") else { return Ok(Asked::default()) };
     let object = Object::of(value, "limits")?;
-    object.only(&["fuel", "memory", "deadline"])?;
+    let names = Asked::default().numbers().map(|(name, _)| name);
+    object.only(&[names.as_slice(), &["deadline"]].concat())?;
     let positive = |key: &str| match object.whole(key)? {
         Some(0) => Err(object.bad(key, "with 0 the rule could do nothing".to_owned())),
         other => Ok(other),
@@ -283,6 +284,12 @@ fn asked(top: &Object<'_>) -> Found<Asked> {
                 }
             },
         },
+        emitted: positive("emitted")?,
+        output: positive("output")?,
+        state: positive("state")?,
+        keys: positive("keys")?,
+        timers: positive("timers")?,
+        log: positive("log")?,
     })
 }
 

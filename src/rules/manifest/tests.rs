@@ -45,7 +45,10 @@ fn a_manifest_reads_back_as_it_was_written() {
     let file = write(&component(), manifest.to_json().to_string().as_bytes()).unwrap();
     assert_eq!(Manifest::read(&file).unwrap().unwrap(), manifest);
     assert_eq!(manifest.parameters[1].min, Some(1e6), "durations are in microseconds");
-    assert_eq!(manifest.limits, Asked { fuel: Some(400), memory: Some(1 << 20), deadline: None });
+    assert_eq!(
+        manifest.limits,
+        Asked { fuel: Some(400), memory: Some(1 << 20), ..Asked::default() }
+    );
 }
 
 #[test]

@@ -83,6 +83,23 @@ impl Node {
         });
     }
 
+    /// Its chain was behind, and is no longer.
+    pub fn keeps_up(&self) {
+        let subject = chain::subject(self.rule.name());
+        self.events.clear(&chain::BEHIND, &subject, "keeps up again");
+    }
+
+    /// Readings that wait are within their bound, or no longer are.
+    pub(super) fn look_at_held(&mut self, over: bool) {
+        let name = self.rule.name();
+        if over {
+            self.events.raise(chain::held_too_many(name, limits::RULE_HELD_READINGS_MAX));
+        } else if self.has_overflowed && self.held.is_empty() {
+            self.events.clear(&chain::HELD_TOO_MANY, &chain::subject(name), "has its readings");
+        }
+        self.has_overflowed = over || (self.has_overflowed && !self.held.is_empty());
+    }
+
     /// Readings that are all far too late: the clock was ahead and has come back.
     pub(super) fn look_at_lateness(&mut self, all: bool, none: bool, latest: i64) {
         let behind = self.time.watermark().saturating_sub(latest);

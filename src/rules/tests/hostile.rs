@@ -271,30 +271,110 @@ fn with_fuel_to_burn_the_computing_time_still_ends() {
     }
 }
 
+/// Makes a call so many times, each with another name of three bytes at 512.
+fn count(call: &str, n: u32) -> String {
+    format!(
+        "(local $n i32) (loop $l (i32.store (i32.const 512) (i32.or (i32.and (local.get $n)
+           (i32.const 0x7f)) (i32.or (i32.const 0x00010000)
+             (i32.shl (i32.and (local.get $n) (i32.const 0x3f80)) (i32.const 1)))))
+         {call} (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+           (i32.const {n}))))"
+    )
+}
+
+const KEY: &str = "(call $set (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 0))";
+const VALUE: &str = "(call $set (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 60000))";
+const TIMER: &str = "(call $timer (i32.const 512) (i32.const 3) (i64.const 1))";
+
+#[test]
+fn caps_that_the_operator_sets_hold_in_place_of_the_usual_ones_and_say_how_much_there_is() {
+    let engine = &engines()[0];
+    let usual =
+        Limits { fuel_call: u64::MAX, deadline_call: Duration::from_secs(9), ..Limits::default() };
+    // One key is there from before, and two readings are given.
+    let emit = |n: u32| format!("(call $emit (i32.const 0) (i32.const {n}))");
+    let cases = [
+        (Limits { keys: 5, ..usual }, count(KEY, 4), count(KEY, 5), "state.keys", "5"),
+        (
+            Limits { keys: 12_000, ..usual },
+            count(KEY, 11_999),
+            count(KEY, 12_000),
+            "state.keys",
+            "12000",
+        ),
+        (
+            Limits { state_bytes: 200_000, ..usual },
+            count(VALUE, 3),
+            count(VALUE, 4),
+            "state.bytes",
+            "200000",
+        ),
+        (
+            Limits { state_bytes: 1 << 21, ..usual },
+            count(VALUE, 34),
+            count(VALUE, 35),
+            "state.bytes",
+            "2097152",
+        ),
+        (Limits { timers: 7, ..usual }, count(TIMER, 7), count(TIMER, 8), "timers.count", "7"),
+        (
+            Limits { timers: 1500, ..usual },
+            count(TIMER, 1500),
+            count(TIMER, 1501),
+            "timers.count",
+            "1500",
+        ),
+        (Limits { emitted_input: 1, ..usual }, emit(66), emit(67), "output.count", "66"),
+        (Limits { emitted_input: 9, ..usual }, emit(82), emit(83), "output.count", "82"),
+        (Limits { output_bytes: 240, ..usual }, emit(10), emit(11), "output.bytes", "240"),
+    ];
+    for (limits, within, beyond, code, most) in cases {
+        let settings = Settings { limits, ..settings() };
+        let guest = |what: &str| doing(what, "process").with(NO_TEXTS);
+        assert_eq!(provoke(engine, &settings, &guest(&within)), None, "{code} {most}");
+        let failure = provoke(engine, &settings, &guest(&beyond)).unwrap();
+        assert_eq!(failure.code, code);
+        assert!(failure.message.contains(most), "{most}: {failure:?}");
+    }
+}
+
+#[test]
+fn a_cap_that_was_lowered_below_what_is_kept_refuses_more_and_not_what_is_there() {
+    let engine = &engines()[0];
+    let settings =
+        Settings { limits: Limits { keys: 1, timers: 1, ..Limits::default() }, ..settings() };
+    let mut kept = kept();
+    kept.state.insert(Arc::from("other"), Arc::from([1].as_slice()));
+    for name in ["a", "b", "c"] {
+        kept.timers.insert(Arc::from(name), 1);
+    }
+    let given = |what: &str| {
+        let program =
+            Program::load(engine, &doing(what, "process").with(NO_TEXTS).build()).unwrap();
+        let mut rule = Instance::open(&program, &settings, &series(3), kept.clone()).unwrap();
+        rule.process(&context(6), &readings(&[1.0])).map_err(|failure| failure.code)
+    };
+    let name = |text: &str| {
+        format!("(i32.store (i32.const 512) (i32.const {}))", u32::from(text.as_bytes()[0]))
+    };
+    let set = "(call $timer (i32.const 512) (i32.const 1) (i64.const 9))";
+    assert!(given(&format!("{} {set}", name("a"))).is_ok(), "one that is set is moved");
+    assert_eq!(given(&format!("{} {set}", name("d"))).unwrap_err(), "timers.count");
+    assert_eq!(given(KEY).unwrap_err(), "state.keys");
+}
+
 #[test]
 fn caps_on_what_is_kept_hold_to_the_last_one() {
     let engine = &engines()[0];
     let limits =
         Limits { fuel_call: u64::MAX, deadline_call: Duration::from_secs(9), ..Limits::default() };
     let settings = Settings { limits, ..settings() };
-    let count = |call: &str, n: u32| {
-        format!(
-            "(local $n i32) (loop $l (i32.store (i32.const 512) (i32.or (i32.and (local.get $n)
-               (i32.const 0x7f)) (i32.or (i32.const 0x00010000)
-                 (i32.shl (i32.and (local.get $n) (i32.const 0x3f80)) (i32.const 1)))))
-             {call} (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
-               (i32.const {n}))))"
-        )
-    };
-    let key = "(call $set (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 0))";
-    let value = "(call $set (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 60000))";
-    let timer = "(call $timer (i32.const 512) (i32.const 3) (i64.const 1))";
     let declare = "(call $declare (i32.const 0) (i32.const 1024) (i32.const 4) (i32.const 512)
         (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 600))
         (if (i32.load8_u (i32.const 600)) (then unreachable))";
     // One key is there from before.
     for (call, most, code) in
-        [(key, 9_999, "state.keys"), (value, 17, "state.bytes"), (timer, 1_000, "timers.count")]
+        [(KEY, 9_999, "state.keys"), (VALUE, 17, "state.bytes"), (TIMER, 1_000, "timers.count")]
     {
         for n in [most, most + 1] {
             let guest = doing(&count(call, n), "process").with(NO_TEXTS);

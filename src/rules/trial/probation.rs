@@ -1,4 +1,5 @@
-//! The first hour of a promoted version in its place, in which the last good one is kept at hand.
+//! The first hour of a promoted version in its place, in which the last good one is kept at hand, and
+//! what takes a version back that has proven itself.
 //!
 //! **What is judged.** A failure of any kind, however it was recovered from; a flood: more readings
 //! than it is given, and more times as many as before than the bounds allow; cost as on trial; and
@@ -7,6 +8,9 @@
 //!
 //! What was usual before is known while the process lives. After a restart a version on probation is
 //! watched anew, for failures and the uplink.
+//!
+//! **After it** one thing counts: that the ladder gave the version up. A single failure, a busy day or a
+//! lost uplink says little about code that has run for an hour; readings it fails on again and again do.
 
 use std::time::Duration;
 
@@ -32,6 +36,8 @@ pub struct Seen {
     pub tally: Tally,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// Whether it failed so often that it is given up at the moment.
+    pub given_up: bool,
     /// For how long batches have waited without one getting through, since it came at the earliest.
     pub silent: Duration,
 }
@@ -60,6 +66,15 @@ impl Probation {
             return fails("uplink", format!("no batch was acknowledged for {seconds} s"));
         }
         if so_far >= bounds.probation { Verdict::Passed } else { Verdict::Open }
+    }
+
+    /// Judges a version that has proven itself: `Open`, or `Failed` when it is given up.
+    #[must_use]
+    pub fn afterwards(seen: &Seen) -> Verdict {
+        match &seen.failure {
+            Some(failure) if seen.given_up => Verdict::Failed(failure.clone()),
+            _ => Verdict::Open,
+        }
     }
 
     /// Returns the first bound of volume or cost that is passed.

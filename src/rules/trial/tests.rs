@@ -167,7 +167,7 @@ fn judged(usual: Option<Tally>, done: Tally, silent: Duration, so_far: Duration)
         took: began.took + done.took,
     };
     let bounds = Bounds { volume: 2.0, cost: 2.0, ..Bounds::default() };
-    let seen = Seen { tally, silent, failure: None };
+    let seen = Seen { tally, silent, ..Seen::default() };
     code(&Probation::new(usual, began, true).judge(&seen, &bounds, so_far)).to_owned()
 }
 
@@ -186,6 +186,18 @@ fn a_promoted_version_that_fails_in_any_way_within_its_hour_goes_back_and_says_h
     let judge = |so_far| code(&probation.judge(&seen, &Bounds::default(), so_far)).to_owned();
     assert_eq!(judge(HOUR - Duration::from_millis(1)), "open");
     assert_eq!(judge(HOUR), "passed");
+}
+
+#[test]
+fn a_version_that_has_proven_itself_goes_back_only_when_it_is_given_up() {
+    let failure = Failure { code: "trap.unreachable".into(), message: "it did".into() };
+    let flood = tally(1000, u64::MAX, u64::MAX, u64::MAX);
+    let silent = HOUR * 24;
+    let once = Seen { tally: flood, failure: Some(failure.clone()), silent, given_up: false };
+    assert_eq!(Probation::afterwards(&once), Verdict::Open, "a failure that it recovered from");
+    let given_up = Seen { given_up: true, ..once };
+    assert_eq!(Probation::afterwards(&given_up), Verdict::Failed(failure));
+    assert_eq!(Probation::afterwards(&Seen::default()), Verdict::Open);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Level, Stream};
-use crate::abi::{self, List, RawReading};
-use crate::{Param, Reading, Timestamp};
+use crate::abi::{self, List};
+use crate::{Param, Reading, Timestamp, Value};
 
 mod import {
     #[link(wasm_import_module = "fieldgate:rule/params@1.0.0")]
@@ -67,16 +67,34 @@ mod import {
 
 /// Readings on their way to the host, as they lie in its list.
 #[derive(Debug, Default)]
-pub struct Outbox(Vec<RawReading>);
+pub struct Outbox(Vec<Reading<'static>>);
 
 /// Readings handed over at once: 20 KiB, so a flood does not fill the rule's memory first.
 const OUTBOX_MAX: usize = 512;
 
 impl Outbox {
+    #[inline]
     pub fn push(&mut self, r: Reading<'_>) {
-        self.0.push(RawReading::lower(r));
-        if self.0.len() == OUTBOX_MAX {
+        let value = match r.value {
+            Value::Text(text) => Value::Text(abi::keep(text)),
+            Value::Number(number) => Value::Number(number),
+            Value::Integer(number) => Value::Integer(number),
+            Value::Boolean(flag) => Value::Boolean(flag),
+            Value::None(why) => Value::None(why),
+        };
+        if self.0.len() == self.0.capacity() {
+            self.make_room();
+        }
+        self.0.push(Reading { value, ..r });
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        let length = self.0.len();
+        if length >= OUTBOX_MAX {
             self.flush();
+        } else {
+            self.0.reserve_exact((length * 2).clamp(16, OUTBOX_MAX) - length);
         }
     }
 
@@ -190,9 +208,4 @@ pub fn timer_cancel(name: &str) {
 pub fn log(level: Level, message: &str) {
     // SAFETY: read before the call returns.
     unsafe { import::write(level as i32, message.as_ptr(), message.len()) };
-}
-
-/// Texts of emitted readings are kept here until the call ends.
-pub fn keep(text: &str) -> List {
-    abi::keep(text)
 }

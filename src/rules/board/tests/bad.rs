@@ -27,6 +27,7 @@ fn a_rule_that_hangs_costs_nobody_else_anything() {
     gate.1.notify_all();
     board.stop(Duration::from_secs(60));
     assert_eq!(bench.left().iter().filter(|text| text.starts_with("good/")).count(), 30);
+    assert!(!bench.says("FG-W23"), "it has processed what waited");
 }
 
 #[test]
@@ -73,6 +74,33 @@ fn a_hundred_rules_run_at_once() {
     }
     board.stop(Duration::from_secs(60));
     assert_eq!(bench.left().len(), 2000);
+}
+
+#[test]
+fn too_many_readings_that_wait_are_told_of_until_the_rule_has_them() {
+    let bench = Bench::new(&[("picky", Kind::Picky)]);
+    let rule = Definition { on_failure: OnFailure::Hold, ..definition("p", "picky", "meter/*") };
+    let mut chain = bench.chain(vec![rule], &BTreeMap::new());
+    let most = limits::RULE_HELD_READINGS_MAX as i64;
+    let mut inputs: Vec<Input> =
+        (0..most + 5).map(|n| bench.input(START, "meter", "a", n)).collect();
+    for input in &mut inputs[..3] {
+        input.samples[0] = Sample::good(Value::from_text("no number"));
+    }
+    chain.feed(Feed::Readings(inputs));
+    let held = |chain: &Chain| chain.nodes[0].shown.read().held;
+    assert_eq!((held(&chain), bench.says("FG-W27")), (most.unsigned_abs(), true));
+    assert!(bench.says("FG-W24"));
+    // It is tried again after five minutes, and then gets what waits.
+    for (minute, waiting) in [(1, most), (6, 0), (7, 0)] {
+        let at = START + minute * 60_000;
+        chain.feed(Feed::Readings(vec![bench.input(at, "meter", "a", 1)]));
+        if waiting > 0 {
+            assert_eq!((held(&chain), bench.says("FG-W24")), (waiting.unsigned_abs(), true));
+        }
+    }
+    assert_eq!(held(&chain), 0);
+    assert!(!bench.says("FG-W24") && !bench.says("FG-W27"));
 }
 
 #[test]
