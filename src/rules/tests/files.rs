@@ -315,6 +315,26 @@ fn a_rule_without_a_manifest_that_can_be_read_is_refused() {
     assert_eq!(program.digest().len(), 64);
 }
 
+/// A right that a manifest does not ask for is not to be had by using it.
+#[test]
+fn a_file_that_uses_what_its_manifest_does_not_ask_for_is_refused_by_name() {
+    let engine = Engine::new(Code::Auto).unwrap();
+    let all = ["params", "output", "state", "timers", "log"];
+    for which in 0..31_u32 {
+        let asked = |n: usize| which & (1 << n) != 0;
+        let asks: Vec<_> =
+            (0..5).filter(|n| asked(*n)).map(|n| format!("\"{}\"", all[n])).collect();
+        let whole = "[\"params\",\"output\",\"state\",\"timers\",\"log\"]";
+        let manifest = MANIFEST.replace(whole, &format!("[{}]", asks.join(",")));
+        let file = Guest { manifest: Some(manifest), ..Guest::default() }.build();
+        let refused = refused(&engine, &asks.join(","), &file);
+        assert_eq!(refused.code, "import.unasked");
+        for (n, name) in all.iter().enumerate() {
+            assert_eq!(refused.message.contains(name), !asked(n), "{name}: {refused:?}");
+        }
+    }
+}
+
 #[test]
 fn rules_of_one_file_share_its_code_for_as_long_as_one_of_them_holds_it() {
     let engine = Engine::new(Code::Auto).unwrap();

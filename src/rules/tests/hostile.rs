@@ -292,7 +292,7 @@ fn caps_that_the_operator_sets_hold_in_place_of_the_usual_ones_and_say_how_much_
     let usual =
         Limits { fuel_call: u64::MAX, deadline_call: Duration::from_secs(9), ..Limits::default() };
     // One key is there from before, and two readings are given.
-    let emit = |n: u32| format!("(call $emit (i32.const 0) (i32.const {n}))");
+    let emit = |n: u32| format!("(call $emit (i32.const 32768) (i32.const {n}))");
     let cases = [
         (Limits { keys: 5, ..usual }, count(KEY, 4), count(KEY, 5), "state.keys", "5"),
         (
