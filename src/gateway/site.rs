@@ -101,9 +101,9 @@ impl Posts {
     }
 
     /// Takes the configuration's tables, and lets the door choose what runs at each. What was wrong is
-    /// told; those tables go without. `at_start`, where nothing is to wait for a compiler, a file that was
-    /// changed beside one that ran waits for [`Posts::take_in_changed`], and a first one with tests for
-    /// [`Posts::take_in_first`].
+    /// told; those tables go without. `at_start`, where nothing is to wait for a compiler, a file that
+    /// was changed beside one that ran waits for [`Posts::take_in_changed`], and a first one with tests
+    /// for [`Posts::take_in_first`].
     pub(super) fn configure(
         &self,
         rules: Vec<Definition>,

@@ -9,8 +9,9 @@
 //! What was usual before is known while the process lives. After a restart a version on probation is
 //! watched anew, for failures and the uplink.
 //!
-//! **After it** one thing counts: that the ladder gave the version up. A single failure, a busy day or a
-//! lost uplink says little about code that has run for an hour; readings it fails on again and again do.
+//! **After it** one thing counts: that the ladder gave the version up. A failure, a busy day or a
+//! lost uplink says little about code that has run for an hour; readings that it fails on again and
+//! again do.
 
 use std::time::Duration;
 
