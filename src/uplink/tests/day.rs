@@ -9,9 +9,11 @@ use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use rumqttc::{SubAck, SubscribeReasonCode};
+
 use super::*;
 use crate::batch::{Coding, RowValue, decode};
-use crate::reading::{Group, PointId, Sample, Stream, Value};
+use crate::reading::{Group, PointId, PointInfo, Sample, Stream, Value};
 use crate::store::settings::Seal;
 use crate::store::{Store, StoreThread};
 
@@ -353,7 +355,7 @@ async fn live(sea: &Mutex<Sea>, gateway: &mut Gateway, from: u32, until: u32) ->
     let (sender, mut peers) = mpsc::channel(1);
     let down = Arc::<AtomicBool>::default();
     let pipes =
-        Pipes { peers: sender, dialled: Arc::default(), down: Arc::clone(&down), slow: false };
+        Pipes { peers: sender, dialled: Arc::default(), down: Arc::clone(&down), kib: None };
     let settings = Settings {
         name: "cloud".to_owned(),
         gateway: "gw".into(),

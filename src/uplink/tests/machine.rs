@@ -7,7 +7,7 @@ use super::*;
 use crate::batch::{Assembly, Coding, Envelope};
 use crate::mqtt::PacketId;
 use crate::ranges::Ranges;
-use crate::reading::{Group, Sample, Stream, Value};
+use crate::reading::{Group, PointInfo, Sample, Stream, Value};
 use crate::uplink::machine::{Action, Allowance, Event, Flying, Machine, Refusal};
 
 const WINDOW: u64 = limits::BATCHES_IN_FLIGHT_MAX as u64;
