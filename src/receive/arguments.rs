@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use rustls::ClientConfig;
 
 use super::kafka::Kafka;
 use super::line_protocol::LineProtocol;
@@ -32,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "URL")]
     pub(super) from: Option<String>,
     /// Where batches end: postgres://[user[:password]@]host[:port]/database, ndjson [FILE],
-    /// line-protocol http[s]://HOST/write?db=.., or kafka BROKER[,BROKER]/TOPIC
+    /// line-protocol http[s]://HOST/write?db=.., or kafka [kafkas://]BROKER[,BROKER]/TOPIC
     #[arg(long, value_name = "TARGET", num_args = 1..=2, required = true)]
     pub(super) to: Vec<String>,
     /// Creates the tables; without --from that is all
@@ -47,7 +49,8 @@ pub(super) struct Arguments {
     /// Receivers of one group share what arrives, where the broker can; without it each gets all
     #[arg(long, value_name = "NAME")]
     pub(super) group: Option<String>,
-    /// CAs to trust an https:// or postgres:// target by, PEM; the system's store when absent
+    /// CAs to trust an https://, postgres:// or kafkas:// target by, PEM; the system's store when
+    /// absent
     #[arg(long, value_name = "FILE")]
     pub(super) to_ca: Option<PathBuf>,
     /// Token for a line-protocol target (InfluxDB 2)
@@ -145,7 +148,8 @@ impl Arguments {
             ["ndjson", path] => Ok(Target::File(path.into())),
             ["line-protocol", url] => self.line_protocol(url),
             ["kafka", target] => {
-                let kafka = Kafka::new(target).map_err(|why| usage(&format!("--to: {why}")))?;
+                let kafka = Kafka::new(target, || self.tls_to_target());
+                let kafka = kafka.map_err(|why| usage(&format!("--to: {why}")))?;
                 Ok(Target::Kafka(Box::new(kafka)))
             }
             _ => Err(usage(
@@ -157,12 +161,13 @@ impl Arguments {
     fn line_protocol(&self, url: &str) -> Result<Target, Fatal> {
         let token = self.to_token_file.clone().map(|file| Secret::File(file).read()).transpose();
         let token = token.map_err(|error| usage(&error.to_string()))?;
-        let tls = || {
-            let tls = Tls { ca: self.to_ca.clone(), client: None };
-            tls_configuration(&tls, None).map_err(|error| error.to_string())
-        };
-        let sink = LineProtocol::new(url, token, tls);
+        let sink = LineProtocol::new(url, token, || self.tls_to_target());
         Ok(Target::LineProtocol(Box::new(sink.map_err(|why| usage(&format!("--to: {why}")))?)))
+    }
+
+    fn tls_to_target(&self) -> Result<Arc<ClientConfig>, String> {
+        let tls = Tls { ca: self.to_ca.clone(), client: None };
+        tls_configuration(&tls, None).map_err(|error| error.to_string())
     }
 
     /// Returns what `--to` names, without secrets.

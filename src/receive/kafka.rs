@@ -9,6 +9,7 @@
 //! not help: it knows its own retries, not a gateway's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -18,9 +19,12 @@ use rskafka::client::error::{Error, ProtocolError};
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::sink::{Away, Delivery, Sink, Verdict};
+use super::tls;
 use crate::events::receive as say;
 use crate::limits;
 
@@ -28,6 +32,8 @@ use crate::limits;
 pub(super) struct Kafka {
     brokers: Vec<String>,
     topic: String,
+    /// TLS, for `kafkas://`.
+    tls: Option<Arc<ClientConfig>>,
     /// What people are told it is.
     subject: String,
     /// One a partition, in their order; none before the first contact and after trouble.
@@ -35,50 +41,86 @@ pub(super) struct Kafka {
 }
 
 impl Kafka {
-    /// Reads `broker[:port][,broker..]/topic`; connects to nothing.
+    /// Reads `[kafkas://]broker[:port][,broker..]/topic`; connects to nothing.
     ///
     /// # Errors
     /// Says what is wrong.
-    pub(super) fn new(target: &str) -> Result<Self, String> {
-        let form = "the form is broker[:port][,broker..]/topic";
-        let (brokers, topic) = target.rsplit_once('/').ok_or(form)?;
+    pub(super) fn new(
+        target: &str,
+        tls: impl FnOnce() -> Result<Arc<ClientConfig>, String>,
+    ) -> Result<Self, String> {
+        let form = "the form is [kafkas://]broker[:port][,broker..]/topic";
+        let (bare, encrypted) = match (target.strip_prefix("kafkas://"), target.split_once("://")) {
+            (Some(bare), _) => (bare, true),
+            (None, Some(("kafka", bare))) => (bare, false),
+            (None, Some(_)) => return Err(form.to_owned()),
+            (None, None) => (target, false),
+        };
+        let (brokers, topic) = bare.rsplit_once('/').ok_or(form)?;
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if topic.is_empty() || topic.len() > 249 || !topic.chars().all(known) {
             return Err(format!("a topic has letters, digits, . _ and -; {form}"));
         }
+        // The ports of Kafka's own examples.
+        let usual = if encrypted { 9093 } else { 9092 };
         let brokers: Vec<String> = brokers
             .split(',')
             .map(|broker| match broker.rsplit_once(':') {
                 Some((_, port)) if port.parse::<u16>().is_ok() => broker.to_owned(),
-                _ => format!("{broker}:9092"),
+                _ => format!("{broker}:{usual}"),
             })
             .collect();
         if brokers.iter().any(|broker| broker.starts_with(':') || broker.contains('/')) {
             return Err(form.to_owned());
         }
         let subject = format!("kafka {}/{topic}", brokers[0]);
-        Ok(Self { brokers, topic: topic.to_owned(), subject, partitions: Vec::new() })
+        let tls = encrypted.then(tls).transpose()?;
+        Ok(Self { brokers, topic: topic.to_owned(), tls, subject, partitions: Vec::new() })
     }
 
-    async fn connect(&mut self) -> Result<(), Error> {
+    async fn connect(&mut self) -> Result<(), String> {
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(2),
             deadline: Some(limits::KAFKA_TIME_MAX / 2),
             ..BackoffConfig::default()
         };
-        let client = ClientBuilder::new(self.brokers.clone())
+        let mut builder = ClientBuilder::new(self.brokers.clone())
             .client_id("fieldgate-receive")
-            .backoff_config(backoff)
-            .build()
-            .await?;
+            .backoff_config(backoff);
+        if let Some(configuration) = &self.tls {
+            self.greet(configuration).await?;
+            builder = builder.tls_config(Arc::clone(configuration));
+        }
+        let client = builder.build().await.map_err(|error| self.seen(&error))?;
         let mut partitions = Vec::new();
-        for id in self.find(&client).await? {
+        for id in self.find(&client).await.map_err(|error| self.seen(&error))? {
             let unknown = UnknownTopicHandling::Error;
-            partitions.push(client.partition_client(self.topic.clone(), id, unknown).await?);
+            let partition = client.partition_client(self.topic.clone(), id, unknown).await;
+            partitions.push(partition.map_err(|error| self.seen(&error))?);
         }
         self.partitions = partitions;
         Ok(())
+    }
+
+    /// Agrees on TLS with the first broker that does, and hangs up: the client tries for long and does
+    /// not say what is wrong.
+    async fn greet(&self, configuration: &Arc<ClientConfig>) -> Result<(), String> {
+        let mut wrong = None;
+        for broker in &self.brokers {
+            let Ok(stream) = TcpStream::connect(broker).await else { continue };
+            let host = broker.rsplit_once(':').map_or(broker.as_str(), |(host, _)| host);
+            match tls::agree(configuration, host, stream).await {
+                Ok(_) => return Ok(()),
+                Err(why) => {
+                    let ended =
+                        || "it ends the connection when TLS begins: its port may be without";
+                    wrong = Some(why.unwrap_or_else(|| ended().to_owned()));
+                }
+            }
+        }
+        // Where nobody listens the client will say so.
+        wrong.map_or(Ok(()), Err)
     }
 
     async fn find(&self, client: &Client) -> Result<Vec<i32>, Error> {
@@ -92,10 +134,7 @@ impl Kafka {
     }
 
     /// Produces a slice, partition by partition.
-    async fn produce(&mut self, slice: &[Delivery]) -> Result<Vec<Verdict>, Error> {
-        if self.partitions.is_empty() {
-            self.connect().await?;
-        }
+    async fn produce(&self, slice: &[Delivery]) -> Result<Vec<Verdict>, Error> {
         let mut verdicts = vec![Verdict::Stored; slice.len()];
         let mut shares: Vec<Vec<usize>> = vec![Vec::new(); self.partitions.len()];
         for (place, delivery) in slice.iter().enumerate() {
@@ -114,14 +153,38 @@ impl Kafka {
     }
 
     async fn store_all(&mut self, slice: &[Delivery]) -> Result<Vec<Verdict>, Away> {
-        let why = match timeout(limits::KAFKA_TIME_MAX, self.produce(slice)).await {
+        let work = async {
+            if self.partitions.is_empty() {
+                self.connect().await?;
+            }
+            self.produce(slice).await.map_err(|error| self.seen(&error))
+        };
+        let why = match timeout(limits::KAFKA_TIME_MAX, work).await {
             Ok(Ok(verdicts)) => return Ok(verdicts),
-            Ok(Err(error)) => seen(&error),
+            Ok(Err(why)) => why,
             Err(_) => "it did not answer in time".into(),
         };
         // Leaders move and clusters are rebuilt: begin with the brokers of the command line again.
         self.partitions.clear();
         Err(Away(Box::new(say::not_produced(&self.subject, &why))))
+    }
+
+    /// Says what was seen, in words.
+    fn seen(&self, error: &Error) -> String {
+        match error {
+            Error::Connection(_) | Error::RetryFailed(_) if self.tls.is_some() => {
+                "no broker of it can be reached by the name that the cluster gives it and its \
+                 certificate bears, or none leads the partition"
+                    .into()
+            }
+            Error::Connection(_) | Error::RetryFailed(_) => {
+                "no broker of it can be reached, or none leads the partition".into()
+            }
+            Error::InvalidResponse(why) => why.clone(),
+            Error::ServerError { protocol_error, .. } => format!("it answers {protocol_error:?}"),
+            Error::Timeout => "it did not answer in time".into(),
+            _ => "the connection ended before its answer".into(),
+        }
     }
 }
 
@@ -134,7 +197,7 @@ impl Sink for Kafka {
         Box::pin(async move {
             let why = match timeout(limits::SINK_REACH_TIME_MAX, self.connect()).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => seen(&error),
+                Ok(Err(why)) => why,
                 Err(_) => "it did not answer in time".into(),
             };
             Err(Away(Box::new(say::not_produced(&self.subject, &why))))
@@ -197,19 +260,6 @@ fn is_too_large(error: &Error) -> bool {
     matches!(protocol_error, MessageTooLarge | RecordListTooLarge)
 }
 
-/// Says what was seen, in words.
-fn seen(error: &Error) -> String {
-    match error {
-        Error::Connection(_) | Error::RetryFailed(_) => {
-            "no broker of it can be reached, or none leads the partition".into()
-        }
-        Error::InvalidResponse(why) => why.clone(),
-        Error::ServerError { protocol_error, .. } => format!("it answers {protocol_error:?}"),
-        Error::Timeout => "it did not answer in time".into(),
-        _ => "the connection ended before its answer".into(),
-    }
-}
-
 /// Returns the partition of a key as Java's clients choose it: murmur2, made positive, by the number
 /// of partitions (Kafka, `BuiltInPartitioner`).
 fn partition(key: &[u8], partitions: usize) -> usize {
@@ -242,14 +292,31 @@ fn murmur2(key: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    fn tls() -> Result<Arc<ClientConfig>, String> {
+        let tls = crate::mqtt::Tls { ca: None, client: None };
+        crate::mqtt::tls_configuration(&tls, None).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn a_target_names_brokers_and_a_topic() {
-        let kafka = Kafka::new("a,b:9093/plant.batches").unwrap();
-        assert_eq!(kafka.brokers, ["a:9092", "b:9093"]);
-        assert_eq!(kafka.topic, "plant.batches");
-        for bad in ["a", "a/", "a/b c", ":9/t", "a/b/c"] {
-            assert!(Kafka::new(bad).is_err(), "{bad}");
+        for target in ["a,b:7/plant.batches", "kafka://a,b:7/plant.batches"] {
+            let kafka = Kafka::new(target, || panic!("no TLS was asked for")).unwrap();
+            assert_eq!(kafka.brokers, ["a:9092", "b:7"]);
+            assert!(kafka.tls.is_none());
+            assert_eq!(kafka.topic, "plant.batches");
         }
+        for bad in ["a", "a/", "a/b c", ":9/t", "a/b/c", "http://a/t", "kafkas://a"] {
+            assert!(Kafka::new(bad, tls).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_asks_for_tls_gets_it_or_is_refused() {
+        let refused = Kafka::new("kafkas://a/t", || Err("no CA".to_owned())).err();
+        assert_eq!(refused.as_deref(), Some("no CA"));
+        let kafka = Kafka::new("kafkas://a,b:7/t", tls).unwrap();
+        assert_eq!(kafka.brokers, ["a:9093", "b:7"]);
+        assert!(kafka.tls.is_some());
     }
 
     #[test]

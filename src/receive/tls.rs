@@ -1,9 +1,29 @@
-//! What is wrong with the TLS of a server that takes batches, in words; those for brokers, who also ask
-//! for certificates, stand in the room `mqtt`.
+//! TLS towards a server that takes batches, and what is wrong with it, in words; those for brokers, who
+//! also ask for certificates, stand in the room `mqtt`.
 
 use std::io;
+use std::sync::Arc;
 
-use rustls::CertificateError;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Agrees on TLS with `host` at the other end of `stream`.
+///
+/// # Errors
+/// What is wrong with its TLS; `None` when the connection ended without a word.
+pub(super) async fn agree(
+    configuration: &Arc<ClientConfig>,
+    host: &str,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Option<String>> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| Some("the host is no name that TLS knows".to_owned()))?;
+    let connector = TlsConnector::from(Arc::clone(configuration));
+    connector.connect(name, stream).await.map_err(|error| fault(&error))
+}
 
 /// Says what is wrong, when it is TLS that is.
 pub(super) fn fault(error: &io::Error) -> Option<String> {

@@ -11,10 +11,8 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::limits;
 use crate::mqtt::Wire;
@@ -134,14 +132,8 @@ impl Address {
         let wire: Box<dyn Wire> = match tls {
             None => Box::new(stream),
             Some(configuration) => {
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|_| Trouble::Tls("the host is no name that TLS knows".into()))?;
-                let connector = TlsConnector::from(Arc::clone(configuration));
-                let agreed = connector.connect(name, stream).await;
-                Box::new(agreed.map_err(|error| match tls::fault(&error) {
-                    Some(why) => Trouble::Tls(why),
-                    None => Trouble::Broken,
-                })?)
+                let agreed = tls::agree(configuration, host, stream).await;
+                Box::new(agreed.map_err(|why| why.map_or(Trouble::Broken, Trouble::Tls))?)
             }
         };
         handshake(TokioIo::new(wire)).await.map_err(|_| Trouble::Broken)
