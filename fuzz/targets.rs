@@ -4,18 +4,20 @@
 //! A target panics when something is wrong; refusing an input is right. Only public doors of the
 //! program are used; where a room keeps its decoder to itself, it has a hidden one, `door`.
 
+use std::io::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fieldgate::batch::{
-    Assembly, Coding, Decoded, Envelope, RowValue, chunk, decode, first_value, text,
+    Assembly, Coding, Decoded, Envelope, RowValue, chunk, decode, first_value, redate, text,
 };
 use fieldgate::limits;
 use fieldgate::mqtt::{Broker, Session, Version};
 use fieldgate::reading::{
     Group, NoData, PointId, PointInfo, Points, Quality, Sample, Stream, UnixMillis, Value,
 };
+use fieldgate::receive::check;
 use fieldgate::rules::Manifest;
 use fieldgate::rules::signature::{Claim, Key, Keys};
 use fieldgate::rules::want::{self, From as Place};
@@ -31,6 +33,7 @@ use fieldgate::sources::serial::settings::{self as serial, Form, Framing, Parse}
 use fieldgate::sources::zigbee2mqtt::network::Network;
 use fieldgate::sources::zigbee2mqtt::settings::Bridge;
 use fieldgate::state::Kept;
+use fieldgate::store;
 use fieldgate::uplink;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
@@ -47,8 +50,10 @@ const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const ALL: [Target; 18] = [
+pub const ALL: [Target; 22] = [
+    ("batch_body", batch_body),
     ("batch_decode", batch_decode),
+    ("batch_redate", batch_redate),
     ("batch_round_trip", batch_round_trip),
     ("chunk_decode", chunk_decode),
     ("coap_body", coap_body),
@@ -56,6 +61,7 @@ pub const ALL: [Target; 18] = [
     ("config_file", config_file),
     ("modbus_frame", modbus_frame),
     ("mqtt_session", mqtt_session),
+    ("receive_message", receive_message),
     ("rule_host", rule_host),
     ("rule_manifest", rule_manifest),
     ("rule_signature", rule_signature),
@@ -64,6 +70,7 @@ pub const ALL: [Target; 18] = [
     ("senml_json", senml_json),
     ("serial_frames", serial_frames),
     ("serial_parse", serial_parse),
+    ("store_wreck", store_wreck),
     ("uplink_ack", uplink_ack),
     ("zigbee2mqtt", zigbee2mqtt),
 ];
@@ -170,6 +177,55 @@ pub fn batch_round_trip(payload: &[u8]) {
     }
 }
 
+/// A body behind two bytes with its number of readings, in an envelope of ours. However it is coded, it
+/// holds the same readings or is refused: what inflates is trusted no more than what stands there plain.
+pub fn batch_body(data: &[u8]) {
+    let Some((count, body)) = data.split_first_chunk::<2>() else { return };
+    let read = |coding: u8, coded: &[u8]| {
+        let payload = enveloped(u16::from_be_bytes(*count), coding, coded);
+        let batch = decode(&payload).ok().filter(|batch| batch.readings() < 3000)?;
+        Some((flat(&batch), batch.unknown_frames, batch.unknown_readings))
+    };
+    let plain = read(0, body);
+    let mut deflated = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    deflated.write_all(body).unwrap();
+    assert_eq!(plain, read(1, &deflated.finish().unwrap()));
+    assert_eq!(plain, read(2, &zstd::bulk::compress(body, 1).unwrap()));
+}
+
+/// Writes an envelope around a body (`docs/uplink/batch-v1.md`), without any of the program's own code.
+fn enveloped(count: u16, coding: u8, coded: &[u8]) -> Vec<u8> {
+    let mut payload = b"\x87\xa1v\x01\xa2gw\xa2gw\xa2ep\x01\xa3seq\x01\xa2t0\x00".to_vec();
+    payload.extend_from_slice(b"\xa1n\xcd");
+    payload.extend_from_slice(&count.to_be_bytes());
+    payload.extend_from_slice(b"\xa1b");
+    if coding == 0 {
+        payload.extend_from_slice(coded);
+        return payload;
+    }
+    payload[0] += 1;
+    payload.push(0xc6);
+    payload.extend_from_slice(&u32::try_from(coded.len()).unwrap().to_be_bytes());
+    payload.extend_from_slice(coded);
+    payload.extend_from_slice(&[0xa1, b'z', coding]);
+    payload
+}
+
+/// A batch that was sealed before its board knew the time. It is refused, or its times move and nothing
+/// else does.
+pub fn batch_redate(payload: &[u8]) {
+    const BY: i64 = 86_400_000;
+    let Some(moved) = redate(payload, BY) else { return };
+    let (Ok(before), Ok(after)) = (decode(payload), decode(&moved)) else { return };
+    let (old, new) = (&before.header, &after.header);
+    assert_eq!((new.t0, new.sequence, new.epoch), (old.t0 + BY, old.sequence, old.epoch));
+    if before.readings() < 3000 {
+        let later = |(name, at, value, q): Flat| (name, at + BY, value, q);
+        let expected: Vec<Flat> = flat(&before).into_iter().map(later).collect();
+        assert_eq!(flat(&after), expected);
+    }
+}
+
 /// A chunk of a damaged store.
 pub fn chunk_decode(bytes: &[u8]) {
     let number = |n: i64| u32::try_from(n).ok().map(PointId);
@@ -206,12 +262,7 @@ pub fn coap_datagram(data: &[u8]) {
 /// A configuration file.
 pub fn config_file(text: &[u8]) {
     thread_local! {
-        static FOLDER: std::path::PathBuf = {
-            let name = format!("fieldgate-fuzz-{}-{:?}", std::process::id(), std::thread::current().id());
-            let folder = std::env::temp_dir().join(name);
-            std::fs::create_dir_all(&folder).unwrap();
-            folder
-        };
+        static FOLDER: std::path::PathBuf = temporary("fuzz");
     }
     FOLDER.with(|folder| {
         let path = folder.join("fieldgate.toml");
@@ -376,6 +427,63 @@ pub fn zigbee2mqtt(data: &[u8]) {
         network.away(NOW, &points);
         drop(network.said());
     }
+}
+
+/// What a broker may hand to the receiver: a line with its topic, then its payload. What is believed is
+/// from where it says that it is, and fits what sinks can hold.
+pub fn receive_message(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let Ok(name) = std::str::from_utf8(&data[..end]) else { return };
+    let payload = data.get(end + 1..).unwrap_or_default();
+    let topic = check::topic(name);
+    if let Some(topic) = topic.filter(|topic| topic.leaf == "status") {
+        let Some(status) = check::status(name, payload) else { return };
+        assert_eq!(status.gw, topic.gw);
+        assert!(status.gw.len() <= limits::NAME_BYTES_MAX && !status.gw.contains('\0'));
+        let numbers = [status.ep, status.seq, status.lo, status.backlog_s];
+        assert!(numbers.into_iter().flatten().all(|number| i64::try_from(number).is_ok()));
+        assert!(status.ver.is_none_or(|ver| ver.len() < 100 && !ver.contains('\0')));
+        return;
+    }
+    match check::batch(name, &Bytes::copy_from_slice(payload), NOW) {
+        Ok(delivery) => {
+            let (header, topic) = (&delivery.batch.header, topic.unwrap());
+            assert_eq!((header.gateway.as_str(), header.stream.as_str()), (topic.gw, topic.leaf));
+            let numbers = [header.epoch, header.sequence, header.dropped, header.lowest_held];
+            assert!(numbers.into_iter().all(|number| i64::try_from(number).is_ok()));
+            for series in 0..delivery.batch.series_count() {
+                let (device, point, unit) = delivery.batch.name(series);
+                assert!([device, point, unit].iter().all(|name| !name.contains('\0')));
+            }
+        }
+        Err(refusal) => assert!(![refusal.gw.as_str(), refusal.reason, &refusal.why].contains(&"")),
+    }
+}
+
+/// A damaged store: a byte with its number of pages, these, and its log behind them. What is salvaged
+/// is a batch of the key under which it was found.
+pub fn store_wreck(data: &[u8]) {
+    thread_local! {
+        static FOLDER: std::path::PathBuf = temporary("wreck");
+    }
+    let Some((pages, rest)) = data.split_first() else { return };
+    let (pages, log) = rest.split_at((usize::from(*pages) * 4096).min(rest.len()));
+    FOLDER.with(|folder| {
+        let path = folder.join("buffer.db");
+        std::fs::write(&path, pages).unwrap();
+        std::fs::write(folder.join("buffer.db-wal"), log).unwrap();
+        for payload in store::door::salvage(&path) {
+            assert!(fieldgate::batch::header(&payload).is_ok());
+        }
+    });
+}
+
+/// Makes a folder for one thread of one process.
+fn temporary(what: &str) -> std::path::PathBuf {
+    let (process, thread) = (std::process::id(), std::thread::current().id());
+    let folder = std::env::temp_dir().join(format!("fieldgate-{what}-{process}-{thread:?}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// What stands on a gateway's `ack` topic. What is taken can be true, and is taken twice alike.

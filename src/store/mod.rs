@@ -30,6 +30,8 @@ mod batches;
 mod damaged;
 mod dates;
 mod disk;
+#[doc(hidden)]
+pub mod door;
 mod examine;
 mod file;
 mod held;

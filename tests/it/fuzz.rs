@@ -115,7 +115,8 @@ macro_rules! replayed {
 }
 
 replayed! {
-    batch_decode batch_round_trip chunk_decode coap_body coap_datagram config_file modbus_frame
-    mqtt_session rule_host rule_manifest rule_signature rule_want senml_cbor senml_json
-    serial_frames serial_parse uplink_ack zigbee2mqtt
+    batch_body batch_decode batch_redate batch_round_trip chunk_decode coap_body coap_datagram
+    config_file modbus_frame mqtt_session receive_message rule_host rule_manifest rule_signature
+    rule_want senml_cbor senml_json serial_frames serial_parse store_wreck uplink_ack
+    zigbee2mqtt
 }
