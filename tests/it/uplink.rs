@@ -524,6 +524,37 @@ async fn a_renewed_client_certificate_is_used_without_a_restart() {
     uplink.stop().await;
 }
 
+/// A cloud changes its CA: the broker comes back with a certificate that the old file does not vouch for,
+/// and the new file is laid down later.
+#[tokio::test]
+async fn a_renewed_ca_is_believed_without_a_restart_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let (old, new) = (Authority::new(here, "old"), Authority::new(here, "new"));
+    let files = old.sign(here, "localhost", 4000);
+    let mut mosquitto = Mosquitto::start(here, &listener(&files));
+    let ca = here.join("ca.pem");
+    std::fs::copy(&old.file, &ca).unwrap();
+    let mut broker = broker(mosquitto.port, "gw-1");
+    broker.tls = Some(Tls { ca: Some(ca.clone()), client: None });
+    let uplink = Running::start(broker);
+    uplink.list.seal(1, 1000);
+    uplink.freed(1).await;
+
+    mosquitto.stop();
+    let next = new.sign(here, "localhost", 4001);
+    std::fs::rename(next.0, files.0).unwrap();
+    std::fs::rename(next.1, files.1).unwrap();
+    mosquitto.resume();
+    uplink.list.seal(2, 1000);
+    uplink.told("FG-U03").await;
+    assert_eq!(uplink.list.freed(), [1], "a broker that nobody vouches for had a batch");
+
+    std::fs::rename(new.file, ca).unwrap();
+    uplink.freed(2).await;
+    uplink.stop().await;
+}
+
 #[tokio::test]
 async fn a_batch_over_the_brokers_packet_limit_is_parked_and_named_and_the_rest_passes() {
     let folder = tempfile::tempdir().unwrap();
