@@ -338,6 +338,11 @@ pub const UPLINK: Keys = &[
         "who frees a batch: the broker's PUBACK, or its receiver on fg/1/GATEWAY/ack",
     ),
     must(
+        "expire",
+        Kind::Duration(Duration::from_secs(60), Duration::from_secs(365 * 86_400)),
+        "how long the broker keeps a batch for a receiver that is away (MQTT 5); default: for ever",
+    ),
+    must(
         "drain",
         Rate("s", 1024, 1 << 40),
         "most that a backlog takes of the link beside what is new; default: all it leaves",

@@ -285,7 +285,8 @@ impl<'a> Resolver<'a> {
         let client_id =
             table.text("client_id").map_or(&*self.gateway.name, |at| at.value).to_owned();
         let about = About { preset, client_id, keep_alive };
-        let broker = broker(&table, broker_url, about);
+        let mut broker = broker(&table, broker_url, about);
+        broker.expiry = expiry(&table, broker.version, ack);
         Check { table: &table, url: url.place, broker: &broker }.run();
         Some(Receiver { name: named.name.to_owned(), broker, seal, ack, drain, data_plan })
     }
@@ -328,7 +329,32 @@ struct About {
     keep_alive: Duration,
 }
 
-/// Reads `auth` and `ca` into a broker.
+/// Reads how long a broker may keep a batch. What it discards only comes again where the gateway still
+/// holds it, until its receiver has named it.
+fn expiry(table: &Table<'_>, version: Version, ack: Ack) -> Option<Duration> {
+    let expiry = table.duration_if_any("expire")?;
+    let place = table.raw("expire").map_or(table.place(), |raw| raw.place);
+    let fault = |found: &str, why: &str, hint: &str| {
+        let fault = Fault::at(&codes::EXCLUSIVE, place, found.to_owned(), why.to_owned());
+        table.findings.fault(fault.hint(hint.to_owned()));
+    };
+    if version != Version::V5 {
+        fault(
+            "expire says nothing to this broker",
+            "MQTT 3.1.1 has no word for it",
+            "version = \"5\"",
+        );
+    }
+    if ack != Ack::Receiver {
+        let why = "with ack = \"broker\" the gateway lets go of what the broker has";
+        fault("expire would lose batches", why, "ack = \"receiver\"");
+    }
+    if expiry.subsec_nanos() != 0 {
+        table.bad(place, "expire is not whole seconds", "expire = \"1h\"");
+    }
+    Some(expiry)
+}
+
 fn broker(table: &Table<'_>, url: BrokerUrl, about: About) -> Broker {
     let About { preset, client_id, keep_alive } = about;
     let ca = table.file("ca");

@@ -55,6 +55,7 @@ const DISCONNECT: u8 = 0xE0;
 
 /// Properties that are written or read (MQTT 5, section 2.2.2.2).
 mod property {
+    pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
     pub(super) const SESSION_EXPIRY: u8 = 0x11;
     pub(super) const ASSIGNED_CLIENT_ID: u8 = 0x12;
     pub(super) const SERVER_KEEP_ALIVE: u8 = 0x13;
@@ -79,13 +80,19 @@ impl Encoder<Outgoing<'_>> for Codec {
                 self.begin(out, CONNECT, body.len())?;
                 out.put_slice(&body);
             }
-            Outgoing::Publish { id, topic, payload, retain } => {
-                let bytes = 2 + topic.len() + 2 + usize::from(is_5) + payload.len();
+            Outgoing::Publish { id, topic, payload, retain, expiry_s } => {
+                let expiry_s = expiry_s.filter(|_| is_5);
+                let properties = expiry_s.map_or(0, |_| 5);
+                let bytes = 2 + topic.len() + 2 + usize::from(is_5) + properties + payload.len();
                 self.begin(out, PUBLISH_QOS_1 | u8::from(retain), bytes)?;
                 fields::put_bytes(out, topic.as_bytes());
                 out.put_u16(id.get());
                 if is_5 {
-                    out.put_u8(0);
+                    fields::put_variable(out, properties);
+                }
+                if let Some(seconds) = expiry_s {
+                    out.put_u8(property::MESSAGE_EXPIRY);
+                    out.put_u32(seconds);
                 }
                 out.put_slice(payload);
             }

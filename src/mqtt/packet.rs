@@ -21,6 +21,8 @@ pub(super) enum Outgoing<'a> {
         payload: &'a [u8],
         /// Whether the broker keeps it.
         retain: bool,
+        /// How long it waits for a subscriber that is away, seconds; for ever on MQTT 3.1.1.
+        expiry_s: Option<u32>,
     },
     /// Acknowledges a message.
     PubAck(u16),

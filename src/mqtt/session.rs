@@ -40,6 +40,8 @@ pub struct Session {
     framed: Framed<Box<dyn Wire>, Codec>,
     present: bool,
     preset: &'static Preset,
+    /// Of what is not retained.
+    expiry_s: Option<u32>,
     granted: Granted,
     flow: Flow,
     ids: PacketIds,
@@ -91,6 +93,7 @@ impl Session {
             framed,
             present: false,
             preset: broker.preset,
+            expiry_s: broker.expiry.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
             granted: Granted::default(),
             flow: Flow::new(broker.preset),
             ids: PacketIds::after_earlier_connections(),
@@ -222,7 +225,10 @@ impl Session {
         self.wait_for_turn(bytes + topic.len()).await?;
         let id = self.ids.take().ok_or(SessionError::NoPacketId)?;
         let retain = retain && self.granted.retain;
-        if let Err(error) = self.put(Outgoing::Publish { id, topic, payload: &payload, retain }) {
+        // What is retained is the last word until there is another.
+        let expiry_s = self.expiry_s.filter(|_| !retain);
+        let publish = Outgoing::Publish { id, topic, payload: &payload, retain, expiry_s };
+        if let Err(error) = self.put(publish) {
             self.ids.free(id);
             return Err(error);
         }

@@ -40,6 +40,9 @@ pub struct Broker {
     pub login: Option<Login>,
     /// Longest silence towards the broker; it is pinged in time. Whole seconds.
     pub keep_alive: Duration,
+    /// How long the broker may keep what is published and not retained for a subscriber that is away
+    /// (MQTT 5, section 3.3.2.3.3). Whole seconds; MQTT 3.1.1 cannot say it.
+    pub expiry: Option<Duration>,
     /// What the broker says for us when we are gone.
     pub will: Option<Will>,
     /// Counts what its connections take of the link.
@@ -59,6 +62,7 @@ impl Broker {
             client_id: client_id.to_owned(),
             login: None,
             keep_alive: Duration::from_secs(60),
+            expiry: None,
             will: None,
             meter: Meter::default(),
         }

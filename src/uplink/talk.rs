@@ -21,8 +21,9 @@ use crate::limits;
 use crate::mqtt::{Incoming, Layout, Outlook, PacketId, Preset, Session, SessionError};
 
 /// Bytes of a PUBLISH beside topic and payload: one of type, four of length, two of the topic's
-/// length, two of the identifier, one of no properties (MQTT 5, section 3.3).
-const PUBLISH_HEADER_BYTES_MAX: usize = 10;
+/// length, two of the identifier, one of how long the properties are and five of the only one there
+/// may be (MQTT 5, section 3.3).
+const PUBLISH_HEADER_BYTES_MAX: usize = 15;
 
 /// Why a connection ended.
 pub(super) enum End {

@@ -98,6 +98,36 @@ async fn where_nothing_is_retained_a_retained_publish_goes_out_as_an_ordinary_on
     assert_eq!(next(&mut session).await, Ok(Incoming::Acknowledged(id)));
 }
 
+/// Goal: `expire` is the broker's to keep. What it says is a time, so there is nothing to await but that.
+#[tokio::test]
+async fn what_expires_waits_for_a_reader_no_longer_than_it_should_and_what_is_retained_stays() {
+    let (_folder, mosquitto, mut lasting) = session("").await;
+    let reader = broker(&mosquitto, "reader");
+    let mut first = connect(&reader, false).await.unwrap();
+    first.subscribe(&["t/#".to_owned()]).await.unwrap();
+    drop(first);
+    let short = Broker { expiry: Some(Duration::from_secs(1)), ..broker(&mosquitto, "short") };
+    let mut short = connect(&short, true).await.unwrap();
+    let payload = Bytes::from_static(b"batch");
+    for (session, topic, retain) in [
+        (&mut short, "t/gone", false),
+        (&mut short, "t/status", true),
+        (&mut lasting, "t/stays", false),
+    ] {
+        let id = session.publish(topic, payload.clone(), retain).await.unwrap();
+        assert_eq!(next(session).await, Ok(Incoming::Acknowledged(id)));
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let mut second = connect(&reader, false).await.unwrap();
+    let mut topics = Vec::new();
+    while topics.len() < 2 {
+        let Ok(Incoming::Received(message)) = next(&mut second).await else { panic!("{topics:?}") };
+        topics.push(message.topic);
+    }
+    topics.sort_unstable();
+    assert_eq!(topics, ["t/stays", "t/status"]);
+}
+
 #[tokio::test]
 async fn a_session_that_is_not_clean_outlives_its_connection() {
     let (_folder, mosquitto, mut sender) = session("").await;

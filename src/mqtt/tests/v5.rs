@@ -275,11 +275,13 @@ proptest! {
         number in 1_u16..,
         retain: bool,
         will: bool,
+        expiry_s: Option<u32>,
         user in "[a-z]{1,200}",
     ) {
         use rumqttc::v5::mqttbytes::v5 as theirs;
         let id = PacketId::new(number).unwrap();
-        let publish = Outgoing::Publish { id, topic: &topic, payload: &payload, retain };
+        let publish =
+            Outgoing::Publish { id, topic: &topic, payload: &payload, retain, expiry_s };
         let old = rumqttc::Packet::read(&mut written(Version::V311, publish.clone()), 1 << 20);
         let Ok(rumqttc::Packet::Publish(old)) = old else { panic!("{old:?}") };
         prop_assert_eq!((&old.topic, old.pkid, old.retain), (&topic, number, retain));
@@ -288,6 +290,8 @@ proptest! {
         let Ok(theirs::Packet::Publish(new)) = new else { panic!("{new:?}") };
         prop_assert_eq!((&new.topic[..], new.pkid, new.retain), (topic.as_bytes(), number, retain));
         prop_assert_eq!(&new.payload, &payload);
+        let properties = new.properties;
+        prop_assert_eq!(properties.and_then(|it| it.message_expiry_interval), expiry_s);
 
         let filters = [topic.clone(), user.clone()];
         let subscribe = Outgoing::Subscribe { id, filters: &filters };
