@@ -339,13 +339,9 @@ fn expiry(table: &Table<'_>, version: Version, ack: Ack) -> Option<Duration> {
         table.findings.fault(fault.hint(hint.to_owned()));
     };
     if version != Version::V5 {
-        fault(
-            "expire says nothing to this broker",
-            "MQTT 3.1.1 has no word for it",
-            "version = \"5\"",
-        );
-    }
-    if ack != Ack::Receiver {
+        let why = "MQTT 3.1.1 has no word for it";
+        fault("expire says nothing to this broker", why, "version = \"5\"");
+    } else if ack != Ack::Receiver {
         let why = "with ack = \"broker\" the gateway lets go of what the broker has";
         fault("expire would lose batches", why, "ack = \"receiver\"");
     }
