@@ -22,9 +22,9 @@ pub fn salvage(path: &Path) -> Vec<Bytes> {
     let keys = survey.keys().into_iter();
     let fetched = keys.filter_map(|key| Some((key, wreck.fetch(&survey, key)?.batch.payload)));
     let fetched = fetched.inspect(|((epoch, stream, seq), payload)| {
-        let header = batch::header(payload).expect("found by its header");
-        assert!((header.epoch, header.sequence) == (*epoch, *seq), "under the key of another");
-        assert!(header.stream == stream.name(), "in the stream of another");
+        let found = batch::header(payload).map(|it| (it.epoch, it.stream, it.sequence));
+        let key = (*epoch, stream.name().to_owned(), *seq);
+        assert!(found == Ok(key), "under the key of another");
     });
     fetched.map(|(_, payload)| payload).collect()
 }
