@@ -4,7 +4,8 @@
 //! **Reload.** What stands on disk is loaded as at a start, on a thread of its own, and applied. With
 //! faults nothing happens but a notice, which is over when the files are mended.
 //!
-//! **Trial.** A candidate comes over the socket and is put in force until somebody confirms it: [`trial`].
+//! **Trial.** A candidate comes over the socket and is put in force until somebody confirms it: see
+//! [`trial`].
 
 mod trial;
 

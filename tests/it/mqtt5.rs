@@ -98,7 +98,8 @@ async fn where_nothing_is_retained_a_retained_publish_goes_out_as_an_ordinary_on
     assert_eq!(next(&mut session).await, Ok(Incoming::Acknowledged(id)));
 }
 
-/// Goal: `expire` is the broker's to keep. What it says is a time, so there is nothing to await but that.
+/// Goal: `expire` is the broker's to keep. What it says is a time, so there is nothing to await but
+/// that.
 #[tokio::test]
 async fn what_expires_waits_for_a_reader_no_longer_than_it_should_and_what_is_retained_stays() {
     let (_folder, mosquitto, mut lasting) = session("").await;

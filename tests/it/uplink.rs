@@ -524,8 +524,8 @@ async fn a_renewed_client_certificate_is_used_without_a_restart() {
     uplink.stop().await;
 }
 
-/// A cloud changes its CA: the broker comes back with a certificate that the old file does not vouch for,
-/// and the new file is laid down later.
+/// A cloud changes its CA: the broker comes back with a certificate that the old file does not vouch
+/// for, and the new file is laid down later.
 #[tokio::test]
 async fn a_renewed_ca_is_believed_without_a_restart_and_not_before() {
     let folder = tempfile::tempdir().unwrap();

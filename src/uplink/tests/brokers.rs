@@ -1,5 +1,5 @@
-//! Brokers that refuse, are away, lie, stall, or hang up: what is told of them, and that the uplink comes
-//! back by itself.
+//! Brokers that refuse, are away, lie, stall, or hang up: what is told of them, and that the uplink
+//! comes back by itself.
 
 use rumqttc::{ConnAck, ConnectReturnCode};
 

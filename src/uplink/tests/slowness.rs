@@ -1,4 +1,4 @@
-//! What is slow and not dead: a link of 5 KiB/s, one with an hour's backlog, a store that takes minutes or
+//! What is slow and not dead: a link of 5 KiB/s, one with a long backlog, a store that takes minutes or
 //! cannot answer now.
 
 use super::*;
@@ -48,8 +48,8 @@ async fn a_store_that_takes_minutes_does_not_cost_the_connection() {
     assert_eq!(outbox.freed(), data(1..=2));
 }
 
-/// Goal: after an outage whoever looks at a screen sees the present within five seconds, and goes on to,
-/// while the hours before take their share of the link. Method: a backlog of minutes on a link of 200
+/// Goal: after an outage whoever looks at a screen sees the present within five seconds, and goes on
+/// to, while the hours before take their share of the link. Method: a backlog of minutes on a link of 200
 /// kbit/s, and something new every two seconds.
 #[tokio::test(start_paused = true)]
 async fn the_live_view_is_back_within_five_seconds_and_stays_while_a_backlog_drains() {
