@@ -49,8 +49,8 @@ async fn a_store_that_takes_minutes_does_not_cost_the_connection() {
 }
 
 /// Goal: after an outage whoever looks at a screen sees the present within five seconds, and goes on
-/// to, while the hours before take their share of the link. Method: a backlog of minutes on a link of 200
-/// kbit/s, and something new every two seconds.
+/// to, while the hours before take their share of the link. Method: a backlog of minutes on a link of
+/// 200 kbit/s, and something new every two seconds.
 #[tokio::test(start_paused = true)]
 async fn the_live_view_is_back_within_five_seconds_and_stays_while_a_backlog_drains() {
     const LIVE_WITHIN: Duration = Duration::from_secs(5);
