@@ -112,6 +112,7 @@ impl Places {
             r#"# Written by fieldgate demo. Try: fieldgate check --config THIS_FILE
 [gateway]
 name = "demo"
+clock = "trusted"                        # a board fresh from its box shows readings at once, whatever its clock says
 
 [port.rs485-1]
 path = "{meter}"
@@ -195,4 +196,29 @@ impl Drop for Scratch {
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn unavailable(error: io::Error) -> Fatal {
     Fatal::new(Exit::Unreachable, events::gateway::no_demo(error.kind()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Trust;
+
+    #[test]
+    fn a_board_whose_clock_was_never_set_shows_the_demo_at_once() {
+        let scratch = Scratch::make(None).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let places = Places {
+            broker: address,
+            chiller: address,
+            coap: address,
+            meter_line: "/dev/null".into(),
+            scale_line: "/dev/null".into(),
+        };
+        let path = scratch.folder.join("fieldgate.toml");
+        std::fs::write(&path, places.configuration()).unwrap();
+        let config = config::load(&path, config::Options::default()).unwrap();
+        // Else batches would wait for network time first.
+        assert!(matches!(config.gateway.clock, Trust::Trusted));
+        assert_eq!(config.sources.len(), 5);
+    }
 }
