@@ -212,7 +212,7 @@ mod tests {
             chiller: address,
             coap: address,
             meter_line: "/dev/null".into(),
-            scale_line: "/dev/null".into(),
+            scale_line: "/dev/zero".into(),
         };
         let path = scratch.folder.join("fieldgate.toml");
         std::fs::write(&path, places.configuration()).unwrap();
