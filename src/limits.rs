@@ -29,9 +29,13 @@ pub use uplink::*;
 /// beside its neighbours (AWS IoT: 128 KiB a message), and no sensor has that much to say.
 pub const TEXT_BYTES_MAX: usize = 32 * 1024;
 
-/// Most points a process will ever know. Configured points stay far below; this stops a sender
-/// that invents names (a CoAP client, a serial line with noise in its name field).
+/// Most points a process will ever know. Configured points stay far below.
 pub const POINTS_MAX: usize = 100_000;
+
+/// Most of them that senders may name by themselves (a CoAP client, a SenML pack). A board carries
+/// as many within its 20 MB; a sender that puts a counter into a name must not take more than that,
+/// nor the room of points that are configured.
+pub const POINTS_LEARNED_MAX: usize = 10_000;
 
 /// Longest device or point name, bytes: a topic level and a column that people can read.
 pub const NAME_BYTES_MAX: usize = 128;

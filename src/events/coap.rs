@@ -165,11 +165,11 @@ pub fn behind(listener: &str) -> Notice {
 
 /// No further point can be known.
 pub fn too_many_names(subject: &str, example: &str) -> Notice {
-    let most = limits::POINTS_MAX;
+    let most = limits::POINTS_LEARNED_MAX;
     Notice::error(
         &NAMES,
         subject,
-        format!("names a new point ({example}); {most} are known already"),
+        format!("names a new point ({example}); senders have named {most} already"),
     )
     .seen("Points already known go on; new ones are refused.")
     .likely("a device puts a counter or a time into a name")

@@ -39,6 +39,8 @@ struct Interned {
     list: Vec<Names>,
     /// Indices into `list`, found by what stands there.
     ids: HashTable<u32>,
+    /// How many of them came by [`Points::learn`].
+    learned: usize,
     hasher: RandomState,
 }
 
@@ -58,7 +60,7 @@ type Names = [u32; 4];
 const NO_WORD: u32 = u32::MAX;
 const _: () = assert!(limits::POINTS_MAX < NO_WORD as usize / 4);
 
-/// More than [`limits::POINTS_MAX`] points: a sender invents names.
+/// As many points as there may be are known: a sender invents names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyPoints;
 
@@ -69,17 +71,32 @@ impl Points {
     /// # Errors
     /// When [`limits::POINTS_MAX`] different points exist already.
     pub fn intern(&self, info: PointInfo) -> Result<PointId, TooManyPoints> {
-        if let Some(id) = self.find(&info) {
+        self.get_or_add(&info, false)
+    }
+
+    /// As [`Points::intern`], for a point that nobody configured: whoever may send names it.
+    ///
+    /// # Errors
+    /// When there are [`limits::POINTS_LEARNED_MAX`] of that kind, or [`limits::POINTS_MAX`] in all.
+    pub fn learn(&self, info: PointInfo) -> Result<PointId, TooManyPoints> {
+        self.get_or_add(&info, true)
+    }
+
+    fn get_or_add(&self, info: &PointInfo, is_learned: bool) -> Result<PointId, TooManyPoints> {
+        if let Some(id) = self.find(info) {
             return Ok(id);
         }
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = all.find(&info) {
+        if let Some(id) = all.find(info) {
             return Ok(id);
         }
-        if all.list.len() >= limits::POINTS_MAX {
+        let is_full = all.list.len() >= limits::POINTS_MAX;
+        if is_full || is_learned && all.learned >= limits::POINTS_LEARNED_MAX {
             return Err(TooManyPoints);
         }
-        all.add(&info)
+        let id = all.add(info)?;
+        all.learned += usize::from(is_learned);
+        Ok(id)
     }
 
     /// Returns the id of a point that is already known.
@@ -181,6 +198,19 @@ mod tests {
         let a = points.intern(PointInfo::new("m", "t", "Cel")).unwrap();
         assert_eq!(points.intern(PointInfo::new("m", "t", "Cel")).unwrap(), a);
         assert_ne!(points.intern(PointInfo::new("m", "t", "K")).unwrap(), a);
+    }
+
+    #[test]
+    fn senders_that_invent_names_leave_room_for_what_is_configured() {
+        let points = Points::default();
+        let invented = |n: usize| PointInfo::new(&format!("invented-{n}"), "p", "");
+        for n in 0..limits::POINTS_LEARNED_MAX {
+            points.learn(invented(n)).unwrap();
+        }
+        assert_eq!(points.learn(invented(limits::POINTS_LEARNED_MAX)), Err(TooManyPoints));
+        let known = points.intern(PointInfo::new("meter", "p", "")).unwrap();
+        assert_eq!(points.learn(PointInfo::new("meter", "p", "")), Ok(known));
+        points.learn(invented(7)).unwrap();
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod serial;
 mod shipped;
 mod simulate;
 mod sinks;
+mod soak;
 mod store;
 mod strict;
 mod unit;

@@ -73,7 +73,7 @@ pub(super) fn group(
     for row in rows {
         let (device, point) = (Arc::clone(&row.device), Arc::clone(&row.point));
         let id = points
-            .intern(PointInfo { device, point, unit: row.unit, src: None })
+            .learn(PointInfo { device, point, unit: row.unit, src: None })
             .map_err(|TooManyPoints| OneTooMany { device: row.device, point: row.point })?;
         if !samples.is_empty() && (row.at != at || seen.contains(&id)) {
             let samples = std::mem::take(&mut samples);

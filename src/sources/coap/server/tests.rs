@@ -451,9 +451,9 @@ async fn a_full_queue_is_5_03_with_max_age_and_nothing_is_half_taken() {
 async fn a_sender_that_invents_names_is_put_off_and_known_points_go_on() {
     let mut bench = Bench::new();
     assert_eq!(bench.post("d/known", Some(0), b"1").0, "2.04");
-    for n in 1..limits::POINTS_MAX {
+    for n in 1..limits::POINTS_LEARNED_MAX {
         let info = crate::reading::PointInfo::new("x", &n.to_string(), "");
-        bench.outlet.points.intern(info).unwrap();
+        bench.outlet.points.learn(info).unwrap();
     }
     assert_eq!(bench.post("d/new", Some(0), b"1").0, "5.03");
     assert_eq!(bench.post("d/known", Some(0), b"1").0, "2.04");
