@@ -13,9 +13,9 @@ use crate::peers::{Mosquitto, Peer, coap_post, free_udp_port};
 use crate::river::{World, signal};
 
 /// Rounds of trouble, about a second each. A long night: `FIELDGATE_SOAK_ROUNDS=20000`.
-const ROUNDS: u32 = 45;
+const ROUNDS: u32 = 60;
 /// Rounds in which everything that may fill up does.
-const WARM: u32 = 20;
+const WARM: u32 = 30;
 /// What memory may differ by between the rounds after the warm ones and the last.
 const GROWTH_KIB_MAX: u64 = 2048;
 /// Datagrams of noise a round.
@@ -253,7 +253,7 @@ fn memory_stays_where_it_was_whatever_misbehaves_for_however_long() {
         std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
         assert!(!daemon.has_ended(), "the daemon has ended:\n{}", site.world.log());
         let memory = memory_kib(&daemon);
-        if n % (rounds / 45).max(1) == 0 {
+        if n % (rounds / 60).max(1) == 0 {
             println!("round {n}: {memory} KiB");
         }
         assert!(n != warm || site.world.polls() > 100, "the device that works is not read");
