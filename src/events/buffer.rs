@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Code, Notice};
+use super::{Code, Notice, counted};
 
 /// This room's codes.
 pub const CODES: &[&Code] = &[
@@ -191,15 +191,28 @@ pub fn set_aside(path: &Path, aside: &Path) -> Notice {
         .try_next("fieldgate buffer status")
 }
 
-/// What could be read in the damaged store at `aside` is back.
+/// What could be read in the damaged store at `aside` is back: so many readings, some in batches. At most
+/// `missing` batches are not, and `left` chunks of committed readings.
 #[must_use]
-pub fn salvaged(aside: &Path, batches: u64, readings: u64, missing: u64) -> Notice {
+pub fn salvaged(
+    aside: &Path,
+    (batches, readings): (u64, u64),
+    (missing, left): (u64, u64),
+) -> Notice {
     let what = format!("gave back {readings} readings, {batches} batches among them");
-    let notice = Notice::warning(&SALVAGED, subject(aside), what);
-    let notice = match missing {
-        0 => return notice.seen("Nothing that it says it held is missing."),
-        n => notice.seen(format!("{n} batches that it says it held, at most, cannot be read.")),
-    };
+    let mut notice = Notice::warning(&SALVAGED, subject(aside), what);
+    if (missing, left) == (0, 0) {
+        return notice.seen("Nothing that it says it held is missing.");
+    }
+    if missing > 0 {
+        let batches = counted(missing, "batch");
+        notice = notice.seen(format!("{batches} that it says it held, at most, cannot be read."));
+    }
+    if left > 0 {
+        let rows = counted(left, "row");
+        let why = "damaged, or perhaps in a batch that was sent";
+        notice = notice.seen(format!("{rows} of unsealed readings stay where they are: {why}."));
+    }
     notice.likely("see FG-B02 for what damages a buffer").try_next("fieldgate buffer status")
 }
 
@@ -355,4 +368,21 @@ pub fn unusable(path: &Path, words: &str) -> Notice {
         .likely("the folder belongs to another user")
         .likely("`path` in the `buffer` table has a typing error")
         .try_next("ls -ld on the folder")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_salvage_says_what_is_back_and_what_is_not() {
+        let said = |lost| salvaged(Path::new("b.damaged-1"), (2, 70), lost).to_string();
+        let whole = said((0, 0));
+        assert!(whole.contains("gave back 70 readings, 2 batches"), "{whole}");
+        assert!(whole.contains("Nothing that it says it held is missing."), "{whole}");
+        assert!(said((1, 0)).contains("1 batch that it says it held, at most, cannot be read."));
+        let left = said((0, 3));
+        assert!(left.contains("3 rows of unsealed readings stay where they are"), "{left}");
+        assert!(!left.contains("Nothing") && !left.contains("batches that"), "{left}");
+    }
 }

@@ -206,6 +206,13 @@ impl Events {
         true
     }
 
+    /// Says once that something went well and is over: it is in the journal by its code, and nothing
+    /// stands.
+    pub fn tell(notice: &Notice) {
+        let (code, subject) = (notice.code.id, notice.subject.as_str());
+        tracing::info!(fg.code = code, fg.subject = subject, "{notice}");
+    }
+
     /// Says that it is over, completing the subject with `now` (`answers again`). Nothing is said
     /// when it was not raised. Returns the condition that ended.
     pub fn clear(&self, code: &'static Code, subject: &str, now: &str) -> Option<Condition> {

@@ -177,12 +177,13 @@ impl Job {
         progress.done = true;
         self.deliver(&progress, (Vec::new(), Vec::new()), shared, leave)?;
         file::mark_salvage(aside, true);
-        let Progress { batches, readings, slots, missing, .. } = progress;
-        let notice = buffer::salvaged(aside, batches, readings + slots, missing);
-        if missing > 0 {
-            self.events.raise(notice);
+        let Progress { batches, readings, slots, missing, uncertain, .. } = progress;
+        let back = (batches, readings + slots);
+        let notice = buffer::salvaged(aside, back, (missing, uncertain));
+        if (missing, uncertain) == (0, 0) {
+            Events::tell(&notice);
         } else {
-            tracing::info!("{notice}");
+            self.events.raise(notice);
         }
         Some(())
     }
