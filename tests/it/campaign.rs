@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use fieldgate::batch::{RowValue, decode};
+use fieldgate::mqtt::{self, Broker};
 use fieldgate::reading::{Points, Stream};
 use tempfile::TempDir;
 use tokio_postgres::Client;
@@ -129,6 +131,24 @@ ack   = "{ack}"
         Peer::start(command.stdout(Stdio::null()).stderr(self.log("receiver.log")))
     }
 
+    /// Waits until the receiver has subscribed for the first time: what a gateway sends before, a broker
+    /// keeps for nobody. A `status` of nobody's gateway that arrives is the proof, and no batch.
+    async fn until_subscribed(&self) {
+        let broker = Broker::new("127.0.0.1", self.broker.port, "probe");
+        let mut probe = mqtt::connect(&broker, true).await.unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        let arrived = "SELECT count(*) FROM gateways WHERE gw = 'probe'";
+        // There may be no table to ask as yet.
+        while self.tables.query_one(arrived, &[]).await.map_or(0, |row| row.get::<_, i64>(0)) == 0 {
+            assert!(Instant::now() < end, "no receiver: {}", self.said("receiver.log"));
+            let status = Bytes::from_static(br#"{"up":true}"#);
+            probe.publish("fg/1/probe/status", status, false).await.unwrap();
+            probe.next().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        probe.disconnect().await;
+    }
+
     /// Returns the numbers of all polls in the tables.
     async fn stored(&self) -> Vec<usize> {
         let query = "SELECT value FROM readings JOIN series ON series.id = readings.series
@@ -237,6 +257,7 @@ async fn campaign(plant: &mut Plant, kills: u32, others: &Others, often: bool) {
     let mut dice = Dice::new();
     println!("FIELDGATE_SEED={}", dice.0);
     let mut receiver = plant.receiver();
+    plant.until_subscribed().await;
     let mut committed = BTreeSet::new();
     let now = |kill: u32, every: u32| every > 0 && kill.is_multiple_of(every);
     for kill in 1..=kills {
