@@ -191,8 +191,8 @@ pub fn set_aside(path: &Path, aside: &Path) -> Notice {
         .try_next("fieldgate buffer status")
 }
 
-/// What could be read in the damaged store at `aside` is back: so many readings, some in batches. At most
-/// `missing` batches are not, and `left` chunks of committed readings.
+/// What could be read in the damaged store at `aside` is back: so many batches and readings. Not back
+/// are at most `missing` batches and `left` rows of unsealed readings.
 #[must_use]
 pub fn salvaged(
     aside: &Path,
