@@ -131,8 +131,8 @@ ack   = "{ack}"
         Peer::start(command.stdout(Stdio::null()).stderr(self.log("receiver.log")))
     }
 
-    /// Waits until the receiver has subscribed for the first time: what a gateway sends before, a broker
-    /// keeps for nobody. A `status` of nobody's gateway that arrives is the proof, and no batch.
+    /// Waits until the receiver has subscribed for the first time: what a gateway sends before, a
+    /// broker keeps for nobody. A `status` of nobody's gateway that arrives is the proof, and no batch.
     async fn until_subscribed(&self) {
         let broker = Broker::new("127.0.0.1", self.broker.port, "probe");
         let mut probe = mqtt::connect(&broker, true).await.unwrap();
