@@ -228,10 +228,13 @@ impl<'a> Table<'a> {
             Ok(value) => Some((value, Some(raw.place))),
             Err(why) => {
                 let found = format!("{name} = {} does not do", Plain::Text(text));
-                let example = self
-                    .key(name)
-                    .default
-                    .map_or(self.key(name).kind.takes().1.to_owned(), |d| format!("\"{d}\""));
+                let key = self.key(name);
+                let example = match (key.default, key.kind) {
+                    (Some(usual), _) => format!("\"{usual}\""),
+                    // The usual example is far beyond what some sizes may be.
+                    (None, Kind::Size(_, max)) => format!("\"{}\"", value::show_size(max)),
+                    (None, kind) => kind.takes().1.to_owned(),
+                };
                 self.findings.fault(
                     Fault::at(&codes::BAD_VALUE, raw.place, found, why)
                         .hint(format!("{name} = {example}")),

@@ -105,12 +105,11 @@ fn rule(named: &Named<'_>, trust: &Keys, findings: &Findings) -> Option<Definiti
         _ => OnFailure::Pass,
     };
     let lateness = table.duration("lateness");
-    let operator = asked(&table);
+    let (operator, grant) = (asked(&table), grant(&table));
     let trial = bounds(&table);
     let (file, at) = file.map(|at| (at.value, at.place))?;
     let code = read(&file, at, findings)?;
-    let (with, grant) = (with(&table), grant(&table));
-    let written = Written { with, limit: operator, grant, ..Written::default() };
+    let written = Written { with: with(&table), limit: operator, grant, ..Written::default() };
     let digest: Arc<str> = digest(&code).into();
     findings.also(&format!("{} digest {digest}", table.title()));
     let unread = Definition {

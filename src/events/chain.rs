@@ -98,7 +98,8 @@ pub static GIVEN_UP: Code = Code {
     title: "a rule was given up for now",
     about: "A rule failed again and again within minutes. It is not called for a while and then tried \
             again by itself; until it works its readings go on without it, are dropped or wait, as its \
-            on_failure says. What it had kept stays as it was after its last good batch. The receiver \
+            on_failure says. What it had kept stays as it was after its last good batch. When a last \
+            good version of it is at hand, that one takes its place at once (FG-W82). The receiver \
             gets an event (device: the rule's name, point: given_up).",
 };
 
