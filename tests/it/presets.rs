@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fieldgate::batch::decode;
 use fieldgate::config;
-use fieldgate::mqtt::{Broker, Preset, preset};
+use fieldgate::mqtt::{Broker, Preset, connect, preset};
 
 use crate::strict::{self, Identity, Rules, Strict};
 use crate::uplink::{Authority, Running, until};
@@ -114,6 +114,23 @@ async fn aws_refuses_what_the_plain_preset_lets_through() {
     let scene = scene("aws", rules, "auth = { CERT }").await;
     let refused = scene.carry(std::iter::once(200)).await;
     assert!(refused[0].starts_with("the protocol None"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn aws_lets_a_gateway_hear_its_receiver_and_nobody_too_many_topics_at_once() {
+    let scene = scene("aws", strict::aws(), "auth = { CERT }").await;
+    let uplink = Running::start_with_receiver(scene.broker.clone());
+    (1..=3).for_each(|seq| uplink.list.seal(seq, 200));
+    let data =
+        || scene.strict.messages().iter().filter(|(topic, _)| topic.ends_with("data")).count();
+    until("the batches are there", || data() == 3 || !scene.strict.refused().is_empty()).await;
+    assert_eq!(scene.strict.subscribed(), ["fg/1/gw-1/ack"]);
+    assert_eq!((scene.strict.refused(), uplink.list.freed()), (Vec::new(), Vec::new()));
+    uplink.stop().await;
+    let mut greedy = connect(&scene.broker, true).await.unwrap();
+    let topics: Vec<String> = (0..9).map(|n| format!("fg/1/gw-1/{n}")).collect();
+    assert!(greedy.subscribe(&topics).await.is_err());
+    assert_eq!(scene.strict.refused(), ["a subscription to 9 topics"]);
 }
 
 #[tokio::test]

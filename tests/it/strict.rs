@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use rumqttc::{Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, QoS};
+use rumqttc::{
+    Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, Subscribe,
+    SubscribeReasonCode,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -30,6 +33,8 @@ pub struct Rules {
     pub retain: bool,
     pub keep_alive: RangeInclusive<u16>,
     pub in_flight_max: usize,
+    /// Topics of one SUBSCRIBE; 0 where there is nothing of ours to hear.
+    pub filters_max: usize,
     pub publishes_per_s: f64,
     pub bytes_per_s: f64,
     /// Whether a client of this identifier may publish to this topic.
@@ -45,7 +50,8 @@ pub struct Rules {
 }
 
 /// AWS IoT Core: 128 KiB, 256 bytes and 7 slashes of topic, keep-alive from 30 s to 20 min, 100
-/// publishes and 512 KiB a second, 100 unacknowledged, no QoS 2, TLS for its own name only.
+/// publishes and 512 KiB a second, 100 unacknowledged, 8 topics a SUBSCRIBE, no QoS 2, TLS for its own
+/// name only.
 pub fn aws() -> Rules {
     Rules {
         payload_bytes_max: 131_072,
@@ -54,6 +60,7 @@ pub fn aws() -> Rules {
         retain: true,
         keep_alive: 30..=1200,
         in_flight_max: 100,
+        filters_max: 8,
         publishes_per_s: 100.0,
         bytes_per_s: 524_288.0,
         topic: |_, _| true,
@@ -74,6 +81,7 @@ pub fn azure() -> Rules {
         retain: false,
         keep_alive: 1..=1177,
         in_flight_max: 100,
+        filters_max: 0,
         publishes_per_s: 100.0,
         bytes_per_s: f64::INFINITY,
         topic: |client, topic| {
@@ -103,6 +111,7 @@ pub fn thingsboard() -> Rules {
         retain: false,
         keep_alive: 1..=65_535,
         in_flight_max: 100,
+        filters_max: 0,
         publishes_per_s: 100.0,
         bytes_per_s: f64::INFINITY,
         topic: |_, topic| ["v1/gateway/telemetry", "v1/devices/me/attributes"].contains(&topic),
@@ -134,6 +143,7 @@ pub fn thingsboard() -> Rules {
 pub struct Seen {
     refused: Mutex<Vec<String>>,
     messages: Mutex<Vec<(String, Bytes)>>,
+    subscribed: Mutex<Vec<String>>,
     connected: Mutex<HashMap<String, CancellationToken>>,
 }
 
@@ -186,6 +196,10 @@ impl Strict {
 
     pub fn refused(&self) -> Vec<String> {
         self.seen.refused.lock().unwrap().clone()
+    }
+
+    pub fn subscribed(&self) -> Vec<String> {
+        self.seen.subscribed.lock().unwrap().clone()
     }
 
     pub fn messages(&self) -> Vec<(String, Bytes)> {
@@ -260,6 +274,14 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, rules: &Rules, seen:
                     seen.messages.lock().unwrap().push((publish.topic, publish.payload));
                 }
             },
+            Some(Ok(Packet::Subscribe(wish))) => match heard(&wish, rules) {
+                Err(why) => return seen.refuse(&why),
+                Ok(answer) => {
+                    let topics = wish.filters.into_iter().map(|filter| filter.path);
+                    seen.subscribed.lock().unwrap().extend(topics);
+                    let _ = framed.send(Packet::SubAck(answer)).await;
+                }
+            },
             Some(Ok(Packet::PingReq)) => {
                 let _ = framed.send(Packet::PingResp).await;
             }
@@ -268,6 +290,16 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, rules: &Rules, seen:
             Some(Err(e)) => return seen.refuse(&format!("bytes: {e}")),
         }
     }
+}
+
+/// Judges a SUBSCRIBE; returns the answer to it.
+fn heard(wish: &Subscribe, rules: &Rules) -> Result<SubAck, String> {
+    let count = wish.filters.len();
+    if !(1..=rules.filters_max).contains(&count) {
+        return Err(format!("a subscription to {count} topics"));
+    }
+    let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+    Ok(SubAck::new(wish.pkid, vec![granted; count]))
 }
 
 /// Judges a CONNECT; whoever has the same identifier is thrown out.

@@ -132,6 +132,12 @@ impl Running {
         Self::begin(uplink_settings(broker), Held::default())
     }
 
+    /// As [`Self::start`]; what the broker has is kept for the receiver's word.
+    pub(crate) fn start_with_receiver(broker: Broker) -> Self {
+        let settings = Settings { ack: Ack::Receiver, ..uplink_settings(broker) };
+        Self::begin(settings, Held::default())
+    }
+
     fn begin(settings: Settings, held: Held) -> Self {
         let list = Arc::clone(&held.0);
         let events = Events::default();
