@@ -99,6 +99,21 @@ impl Guest {
         Ok(Self { instance, series, batch: 0, newest: i64::MIN, emitted, log, fuel: 0, took })
     }
 
+    /// The same over what it keeps, on a new instance.
+    pub fn reopened(
+        self,
+        engine: &Engine,
+        name: &str,
+        params: Vec<(String, Param)>,
+    ) -> Result<Self, Failure> {
+        let program =
+            Program::load(engine, &file(name)).unwrap_or_else(|r| panic!("{name}: {r:?}"));
+        let settings = Settings { name: name.into(), params, limits: Default::default() };
+        let kept = self.instance.kept().clone();
+        let instance = Instance::open(&program, &settings, &self.series, kept)?;
+        Ok(Self { instance, ..self })
+    }
+
     fn context(&self, watermark: i64) -> Context {
         let (batch, now) = (self.batch, self.newest);
         Context { batch, now, watermark, clock_synced: true, fresh: self.batch == 1 }

@@ -58,6 +58,39 @@ fn the_freeze_alarm_of_the_contract_is_raised_at_forty_seconds() {
     assert_eq!(guest.name(event), (Stream::Event, "chiller".to_owned(), "freeze".to_owned()));
 }
 
+/// Goal: no rule breaks for the number of its series, within the limits that every rule has. Method:
+/// windows of two thousand series wait at once; the instance is thrown away, as a restart does; then
+/// one reading comes, and one that makes every window due.
+#[test]
+fn two_thousand_series_may_wait_at_once_and_a_restart_finds_them() {
+    let names: Vec<String> = (0..2000).map(|n| format!("p{n}")).collect();
+    let series: Vec<(&str, &str)> = names.iter().map(|name| ("plant", name.as_str())).collect();
+    let (begin, ten_seconds) = (1_767_225_600_000_000, 10_000_000);
+    for (code, name) in [(Code::Native, "aggregate"), (Code::Pulley, "threshold")] {
+        let engine = Engine::new(code).unwrap();
+        let params = match name {
+            "threshold" => vec![
+                ("above".to_owned(), Param::Number(30.0)),
+                ("for".to_owned(), Param::DurationUs(5_000_000)),
+            ],
+            _ => params(name),
+        };
+        let mut guest = Guest::open(&engine, name, params.clone(), &series).unwrap();
+        // Ten at a time, as devices are polled.
+        for device in 0..200 {
+            let poll: Vec<_> = (0..10).map(|n| reading(device * 10 + n, begin, 31.0)).collect();
+            guest.process(&poll).unwrap_or_else(|f| panic!("{name}: {f:?}"));
+        }
+        let mut guest = guest.reopened(&engine, name, params).unwrap();
+        guest.process(&[reading(7, begin + 1, 31.0)]).unwrap_or_else(|f| panic!("{name}: {f:?}"));
+        assert!(guest.emitted.is_empty(), "{name}: nothing is due");
+        let late = begin + 2 * ten_seconds;
+        guest.process(&[reading(7, late, 20.0)]).unwrap_or_else(|f| panic!("{name}: {f:?}"));
+        guest.settle(late).unwrap_or_else(|f| panic!("{name}: {f:?}"));
+        assert_eq!(guest.emitted.len(), 2000 + usize::from(name == "threshold"), "{name}");
+    }
+}
+
 #[test]
 fn texts_pass_through_a_rule_unharmed() {
     let engine = Engine::new(Code::Auto).unwrap();

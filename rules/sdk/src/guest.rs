@@ -3,9 +3,11 @@
 //! Two kinds of keys are kept: `s/DEVICE/POINT` holds the state of a series, `w/DEVICE/POINT` the
 //! time at which it wants to be woken (8 bytes, and one that is 1 when it waits for the watermark).
 //! The host knows one timer, `wake`, at the earliest of those times: so a thousand series may wait
-//! at once, and they are woken in the order of their times. Both are loaded when needed and written
-//! once per batch, and only when they changed.
+//! at once, and they are woken in the order of their times. States are loaded when needed; wakes when
+//! the rule is told of their series, for which the host grants fuel by series and not by readings.
+//! Both are written once per batch, and only when they changed.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -62,9 +64,7 @@ pub struct PerSeries<R: Rule> {
     /// Slots that the current call has looked at.
     touched: Vec<usize>,
     /// When series want to be woken, in order.
-    wakes: Vec<(Timestamp, usize)>,
-    /// Whether `wakes` holds what was kept.
-    woken_up: bool,
+    wakes: BTreeSet<(Timestamp, usize)>,
     /// What the host's timer stands at, as far as this instance knows.
     armed: Option<Timestamp>,
     bytes: Vec<u8>,
@@ -113,8 +113,7 @@ impl<R: Rule> Guest for PerSeries<R> {
             out: Out::new(),
             slots: Vec::new(),
             touched: Vec::new(),
-            wakes: Vec::new(),
-            woken_up: false,
+            wakes: BTreeSet::new(),
             armed: None,
             bytes: Vec::new(),
         };
@@ -145,25 +144,25 @@ impl<R: Rule> Guest for PerSeries<R> {
     fn series_added(&mut self, series: Vec<Series>) -> Result<(), Error> {
         for one in series {
             let outputs = self.rule.outputs(&one, &mut Declare(()))?;
+            let name = key_of(&one);
+            let wake = kept_wake(&name);
             let slot = Slot {
-                name: key_of(&one),
+                name,
                 state: None,
                 written: Vec::new(),
-                wake: None,
-                due: NEVER,
-                wake_written: None,
+                wake,
+                due: due(wake),
+                wake_written: wake,
                 touched: false,
             };
+            self.wakes.extend(wake.map(|wake| (wake.at, self.slots.len())));
             self.slots.push(slot);
             self.out.series.push((one, outputs));
         }
-        // A wake may have been kept for a series that was not there yet.
-        self.woken_up = false;
         Ok(())
     }
 
-    fn process(&mut self, context: &Context, batch: &[Reading<'_>]) -> Result<(), Error> {
-        self.load_wakes(context);
+    fn process(&mut self, _: &Context, batch: &[Reading<'_>]) -> Result<(), Error> {
         for r in batch {
             let index = r.series as usize;
             self.out.current = index;
@@ -187,8 +186,7 @@ impl<R: Rule> Guest for PerSeries<R> {
         self.finish()
     }
 
-    fn on_timer(&mut self, context: &Context, fired: &[Fired]) -> Result<(), Error> {
-        self.load_wakes(context);
+    fn on_timer(&mut self, _: &Context, fired: &[Fired]) -> Result<(), Error> {
         let until = fired.iter().fold(Timestamp(i64::MIN), |until, one| until.max(one.at));
         self.armed = None;
         // A call has fuel for the timers that fired, which is one: what is more goes into the next
@@ -207,37 +205,6 @@ impl<R: Rule> Guest for PerSeries<R> {
 }
 
 impl<R: Rule> PerSeries<R> {
-    /// Reads which series wait, on a fresh instance.
-    fn load_wakes(&mut self, context: &Context) {
-        if self.woken_up && !context.fresh {
-            return;
-        }
-        self.woken_up = true;
-        let mut after: Option<String> = None;
-        let mut found = Vec::new();
-        loop {
-            let page = sys::state_scan("w/", after.as_deref(), PAGE);
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (key, bytes) in &page {
-                if let Some((at, settled)) = <(Timestamp, bool)>::load(&mut bytes.as_slice()) {
-                    found.push((String::from(&key[2..]), Wake { at, settled }));
-                }
-            }
-        }
-        // Found in the order of keys, so names are looked up by halving.
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if let Ok(at) = found.binary_search_by(|(name, _)| name.as_str().cmp(&slot.name)) {
-                let wake = found[at].1;
-                slot.wake_written = Some(wake);
-                if slot.wake.is_none() {
-                    (slot.wake, slot.due) = (Some(wake), due(Some(wake)));
-                    insert(&mut self.wakes, (wake.at, index));
-                }
-            }
-        }
-    }
-
     /// Loads what is kept of a series, and wakes it as often as it wants before `at`.
     #[cold]
     fn make_ready(&mut self, index: usize, at: Timestamp) {
@@ -296,14 +263,12 @@ impl<R: Rule> PerSeries<R> {
         if slot.wake == wake {
             return;
         }
-        if let Some(old) = slot.wake
-            && let Ok(place) = self.wakes.binary_search(&(old.at, index))
-        {
-            self.wakes.remove(place);
+        if let Some(old) = slot.wake {
+            self.wakes.remove(&(old.at, index));
         }
         (slot.wake, slot.due) = (wake, due(wake));
         if let Some(new) = wake {
-            insert(&mut self.wakes, (new.at, index));
+            self.wakes.insert((new.at, index));
         }
     }
 
@@ -351,10 +316,11 @@ impl<R: Rule> PerSeries<R> {
     }
 }
 
-fn insert(wakes: &mut Vec<(Timestamp, usize)>, wake: (Timestamp, usize)) {
-    if let Err(place) = wakes.binary_search(&wake) {
-        wakes.insert(place, wake);
-    }
+/// When a series waits to be woken, as far as was kept.
+fn kept_wake(name: &str) -> Option<Wake> {
+    let bytes = sys::state_get(&with_prefix('w', name))?;
+    let (at, settled) = <(Timestamp, bool)>::load(&mut bytes.as_slice())?;
+    Some(Wake { at, settled })
 }
 
 fn with_prefix(prefix: char, name: &str) -> String {
