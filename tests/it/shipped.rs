@@ -116,3 +116,43 @@ fn what_a_rule_refuses_is_said_in_its_own_words() {
     };
     assert!(failure.message.contains("neither above nor below is set"), "{failure:?}");
 }
+
+/// Goal: every window that may be configured fits the fuel that every rule has. Method: the largest
+/// ones, of one series and of a hundred polled together, until each is full and closes.
+#[test]
+fn the_largest_windows_need_no_more_fuel_than_every_rule_has() {
+    let engine = Engine::new(Code::Native).unwrap();
+    let seconds = |name: &str, n: u64| (name.to_owned(), Param::DurationUs(n * 1_000_000));
+    let sliding = || ("kind".to_owned(), Param::Text("sliding".to_owned()));
+    let percentiles = || {
+        let all = ["p50", "p90", "p95", "p99"].map(str::to_owned);
+        ("emit".to_owned(), Param::Texts(all.to_vec()))
+    };
+    for (rule, with, polls) in [
+        ("aggregate", vec![seconds("window", 2)], 30),
+        ("aggregate", vec![seconds("window", 500), percentiles()], 510),
+        ("aggregate", vec![seconds("window", 20), seconds("every", 1), sliding()], 60),
+        (
+            "aggregate",
+            vec![seconds("window", 300), seconds("every", 15), sliding(), percentiles()],
+            340,
+        ),
+        ("moving-average", vec![seconds("window", 200)], 210),
+    ] {
+        for many in [1, 100] {
+            let names: Vec<String> = (0..many).map(|n| format!("p{n}")).collect();
+            let series: Vec<_> = names.iter().map(|name| ("plant", name.as_str())).collect();
+            let mut guest = Guest::open(&engine, rule, with.clone(), &series).unwrap();
+            // Multiples of all windows begin here.
+            let begin = 1_767_225_000_000_000;
+            for poll in 0..polls {
+                let number = f64::from(poll * 7919 % 997);
+                let at = begin + i64::from(poll) * 1_000_000;
+                let batch: Vec<_> = (0..many).map(|one| reading(one, at, number)).collect();
+                let said = guest.process(&batch);
+                said.unwrap_or_else(|f| panic!("{rule} {with:?}, {many}, poll {poll}: {f:?}"));
+            }
+            assert!(guest.emitted.len() >= many as usize, "{rule} {with:?} closed nothing");
+        }
+    }
+}

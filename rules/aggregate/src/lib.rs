@@ -9,7 +9,7 @@
 mod window;
 
 use fieldgate_rule::prelude::*;
-use window::Pane;
+use window::{Pane, SAMPLES_MAX};
 
 /// Figures of windows instead of readings.
 #[derive(Params)]
@@ -31,9 +31,9 @@ pub struct Aggregate {
     /// What becomes of a reading that comes after its window: left out, or sent on as it is.
     #[param(default = "drop")]
     late: Late,
-    /// Whether any figure needs the readings themselves.
+    /// Readings of a pane that are kept for percentiles.
     #[param(skip)]
-    samples: bool,
+    samples: usize,
 }
 
 /// How windows lie.
@@ -94,8 +94,8 @@ impl Figure {
     }
 }
 
-/// Most panes of a sliding window.
-const PANES_MAX: u64 = 120;
+/// Most panes of a sliding window: all are written with each batch, within the fuel of a reading.
+const PANES_MAX: u64 = 20;
 /// Most windows of a series that are open at once; more are of readings far ahead of the watermark.
 const OPEN_MAX: usize = 256;
 
@@ -118,7 +118,6 @@ impl Open {
 #[rule(state = Open, outputs = Vec<(Figure, Output)>, emits = ["{device}/{point}.{emit}"])]
 impl Rule for Aggregate {
     fn prepare(&mut self) -> Result<(), Error> {
-        self.samples = self.emit.iter().any(|figure| figure.part().is_some());
         // In microseconds, of which 31 days are fewer than 2^63.
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let (window, every) = (us(self.window), us(self.every.unwrap_or(self.window)));
@@ -129,6 +128,11 @@ impl Rule for Aggregate {
                 "params.every",
                 format!("window must be 1 to {PANES_MAX} times every, without remainder"),
             ));
+        }
+        if self.emit.iter().any(|figure| figure.part().is_some()) {
+            // The panes of a sliding window share half of what one may keep: they are many to write.
+            let panes = if self.kind == Kind::Sliding { 2 * window / every } else { 1 };
+            self.samples = SAMPLES_MAX / usize::try_from(panes).unwrap_or(usize::MAX);
         }
         if self.emit.is_empty() {
             return Err(Error::new("params.emit", "emit is empty, so nothing would be sent"));
@@ -181,7 +185,7 @@ impl Rule for Aggregate {
         match self.kind {
             Kind::Tumbling => {
                 if let Ok(place) = open.place(at - self.window) {
-                    send(&open.panes.remove(place).1, at, out);
+                    send(&mut open.panes.remove(place).1, at, out);
                 }
             }
             Kind::Sliding => {
@@ -190,13 +194,14 @@ impl Rule for Aggregate {
                 let mut whole = Pane::default();
                 let inside = open.panes.iter().filter(|(begin, _)| (from..at).contains(begin));
                 inside.for_each(|(_, pane)| whole.add(pane));
-                send(&whole, at, out);
+                send(&mut whole, at, out);
                 open.panes.retain(|(begin, _)| *begin >= from + self.step());
             }
             Kind::Session => {
                 if !open.panes.is_empty() {
-                    let (_, pane) = open.panes.remove(0);
-                    send(&pane, pane.until(), out);
+                    let (_, mut pane) = open.panes.remove(0);
+                    let until = pane.until();
+                    send(&mut pane, until, out);
                 }
             }
         }
@@ -261,7 +266,7 @@ impl Aggregate {
     }
 }
 
-fn send(pane: &Pane, at: Timestamp, out: &mut Out<Vec<(Figure, Output)>>) {
+fn send(pane: &mut Pane, at: Timestamp, out: &mut Out<Vec<(Figure, Output)>>) {
     for place in 0..out.to().len() {
         let (figure, to) = out.to()[place];
         if let Some(value) = pane.figure(figure) {

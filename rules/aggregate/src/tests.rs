@@ -94,7 +94,7 @@ fn windows_that_cannot_be_are_refused() {
     let said = |bed: Bed| bed.run_as::<Aggregate>(&plan).unwrap_err().message;
     let bed = Bed::new(TEN).with("kind", "sliding");
     let odd = said(bed.clone().with("every", Duration::from_secs(3)));
-    assert_eq!(odd, "window must be 1 to 120 times every, without remainder");
+    assert_eq!(odd, "window must be 1 to 20 times every, without remainder");
     assert!(said(bed.with("emit", [].as_slice() as &[&str])).contains("emit is empty"));
 }
 

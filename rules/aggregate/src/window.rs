@@ -5,12 +5,12 @@ use fieldgate_rule::prelude::*;
 
 use crate::Figure;
 
-/// Most readings kept for percentiles. When there are more, every second one is let go, and from then
-/// on only every second, fourth, .. one is kept.
-const SAMPLES_MAX: usize = 1_000;
+/// Most readings of a window that are kept for percentiles. When there are more, every second one is
+/// let go, and from then on only every second, fourth, .. one is kept.
+pub const SAMPLES_MAX: usize = 500;
 
 /// Figures of the readings so far.
-#[derive(State, Default)]
+#[derive(Default)]
 pub struct Pane {
     count: u64,
     sum: f64,
@@ -26,17 +26,59 @@ pub struct Pane {
     thinned: u8,
 }
 
+/// As `derive(State)` would write it, field by field; but a sliding window writes 20 of them with each
+/// batch, so what nearly every pane has goes in one piece.
+impl State for Pane {
+    fn save(&self, to: &mut Vec<u8>) {
+        let mut head = [0; 58];
+        let mut put = |at: usize, bytes: [u8; 8]| head[at..at + 8].copy_from_slice(&bytes);
+        put(0, self.count.to_le_bytes());
+        put(8, self.sum.to_le_bytes());
+        put(16, self.min.to_le_bytes());
+        put(24, self.max.to_le_bytes());
+        if let (Some((at, number)), Some(newest)) = (self.last, self.newest) {
+            put(33, at.0.to_le_bytes());
+            put(41, number.to_le_bytes());
+            put(50, newest.0.to_le_bytes());
+            (head[32], head[49]) = (1, 1);
+            to.extend_from_slice(&head);
+        } else {
+            to.extend_from_slice(&head[..32]);
+            self.last.save(to);
+            self.newest.save(to);
+        }
+        self.none.save(to);
+        self.samples.save(to);
+        self.thinned.save(to);
+    }
+
+    fn load(from: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            count: State::load(from)?,
+            sum: State::load(from)?,
+            min: State::load(from)?,
+            max: State::load(from)?,
+            last: State::load(from)?,
+            newest: State::load(from)?,
+            none: State::load(from)?,
+            samples: State::load(from)?,
+            thinned: State::load(from)?,
+        })
+    }
+}
+
 impl Pane {
     /// Takes a reading. Texts and flags are no numbers and count for nothing but the time.
-    pub fn take(&mut self, r: Reading, samples: bool) {
+    /// At most `samples` are kept for percentiles.
+    pub fn take(&mut self, r: Reading, samples: usize) {
         self.newest = self.newest.max(Some(r.at));
         if let Value::None(why) = r.value {
             self.none = Some(why as u8);
         }
         let Some(number) = r.number() else { return };
-        if samples && self.count.is_multiple_of(1 << self.thinned) {
+        if samples > 0 && self.count.is_multiple_of(1 << self.thinned) {
             self.samples.push(number);
-            self.thin();
+            self.thin(samples);
         }
         (self.min, self.max) = match self.count {
             0 => (number, number),
@@ -60,7 +102,7 @@ impl Pane {
         }
         let step = 1_usize << (self.thinned - other.thinned);
         self.samples.extend(other.samples.iter().step_by(step));
-        self.thin();
+        self.thin(SAMPLES_MAX);
         if other.count == 0 {
             return;
         }
@@ -75,8 +117,8 @@ impl Pane {
         }
     }
 
-    fn thin(&mut self) {
-        while self.samples.len() > SAMPLES_MAX {
+    fn thin(&mut self, most: usize) {
+        while self.samples.len() > most {
             self.halve();
         }
     }
@@ -96,7 +138,8 @@ impl Pane {
     }
 
     /// A figure; a reading without value when there were only such, nothing when there was nothing.
-    pub fn figure(&self, figure: Figure) -> Option<Value<'static>> {
+    /// Percentiles put the samples into another order.
+    pub fn figure(&mut self, figure: Figure) -> Option<Value<'static>> {
         if figure == Figure::Count {
             return self.newest.map(|_| Value::Integer(self.count.cast_signed()));
         }
@@ -117,32 +160,17 @@ impl Pane {
     }
 
     /// The nearest rank: the smallest sample that at least this part of the samples do not exceed.
-    fn percentile(&self, part: f64) -> Option<f64> {
-        let mut sorted = self.samples.clone();
-        sort(&mut sorted);
+    fn percentile(&mut self, part: f64) -> Option<f64> {
+        let last = self.samples.len().checked_sub(1)?;
         #[expect(clippy::cast_precision_loss, reason = "at most SAMPLES_MAX")]
-        let rank = -floor(-(part * sorted.len() as f64));
+        let rank = -floor(-(part * self.samples.len() as f64));
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "from 0 to SAMPLES_MAX"
         )]
-        let place = (rank as usize).saturating_sub(1);
-        sorted.get(place.min(sorted.len().checked_sub(1)?)).copied()
-    }
-}
-
-/// Shell's sort: a few instructions where the library's costs 8 kB, and a window is sorted once.
-fn sort(all: &mut [f64]) {
-    let mut gap = all.len() / 2;
-    while gap > 0 {
-        for from in gap..all.len() {
-            let mut place = from;
-            while place >= gap && all[place - gap] > all[place] {
-                all.swap(place - gap, place);
-                place -= gap;
-            }
-        }
-        gap = if gap == 2 { 1 } else { gap * 5 / 11 };
+        let place = (rank as usize).saturating_sub(1).min(last);
+        // Found, not sorted: a tenth of the work.
+        Some(*self.samples.select_nth_unstable_by(place, f64::total_cmp).1)
     }
 }

@@ -24,14 +24,27 @@ pub enum Method {
     Exponential,
 }
 
-/// Most readings that one mean is of; of more, the oldest are left out.
-const READINGS_MAX: usize = 1_000;
+/// Parts of a window. Readings of one part are kept as one sum: what is kept is written with every
+/// batch, so it must not grow with the rate of readings.
+const PARTS: u32 = 64;
+
+/// Readings of one part of the window.
+#[derive(State)]
+pub struct Part {
+    /// Time of its first reading.
+    from: Timestamp,
+    /// Time of its newest.
+    until: Timestamp,
+    sum: f64,
+    count: u32,
+}
 
 /// What the next average needs.
 #[derive(State, Default)]
+#[state(version = 2)]
 pub struct Past {
-    /// Readings of the window, in order of time.
-    readings: VecDeque<(Timestamp, f64)>,
+    /// Parts of the window, in order of time.
+    parts: VecDeque<Part>,
     average: Option<(Timestamp, f64)>,
 }
 
@@ -52,25 +65,40 @@ impl Rule for MovingAverage {
             out.send(*out.to(), r.at, average);
         }
     }
+
+    /// Version 1 kept every reading.
+    fn migrate(&self, from: u32, mut bytes: &[u8]) -> Option<Past> {
+        if from != 1 {
+            return None;
+        }
+        let readings = VecDeque::<(Timestamp, f64)>::load(&mut bytes)?;
+        let mut past = Past { average: Option::load(&mut bytes)?, ..Past::default() };
+        for (at, number) in readings {
+            self.mean(at, number, &mut past);
+        }
+        Some(past)
+    }
 }
 
 impl MovingAverage {
     /// `None` for a reading that is older than the one before it.
     fn mean(&self, at: Timestamp, now: f64, past: &mut Past) -> Option<f64> {
-        let all = &mut past.readings;
-        if all.back().is_some_and(|(newest, _)| at < *newest) {
-            return None;
+        let all = &mut past.parts;
+        match all.back_mut() {
+            Some(last) if at < last.until => return None,
+            Some(last) if at - last.from < self.window / PARTS => {
+                (last.until, last.count) = (at, last.count + 1);
+                last.sum += now;
+            }
+            _ => all.push_back(Part { from: at, until: at, sum: now, count: 1 }),
         }
-        all.push_back((at, now));
-        while all.len() > READINGS_MAX
-            || all.front().is_some_and(|(old, _)| at - *old >= self.window)
-        {
+        while all.front().is_some_and(|old| at - old.until >= self.window) {
             all.pop_front();
         }
-        // Added up anew each time: a running sum would gather its roundings for years.
-        #[expect(clippy::cast_precision_loss, reason = "at most READINGS_MAX")]
-        let count = all.len() as f64;
-        Some(all.iter().map(|(_, number)| number).sum::<f64>() / count)
+        // Parts are added up anew each time: a running sum would gather its roundings for years.
+        let sum: f64 = all.iter().map(|part| part.sum).sum();
+        let count: u32 = all.iter().map(|part| part.count).sum();
+        Some(sum / f64::from(count))
     }
 
     fn exponential(&self, at: Timestamp, now: f64, past: &mut Past) -> Option<f64> {
@@ -113,11 +141,29 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_does_not_grow_what_is_kept() {
-        let readings = (0..5_000).map(|n| (Timestamp(n * 1000), 1.0));
+    fn a_flood_does_not_grow_what_is_kept_and_the_mean_stays_within_a_part_of_the_window() {
+        let second = 1_000_000;
+        let readings = (0..5_000).map(|n| (Timestamp(n * second / 10), (n / 10) as f64));
         let run = Bed::of("m", "p", readings).run::<MovingAverage>();
         assert_eq!(run.emitted.len(), 5_000);
-        assert!(run.state[0].1.len() <= 16 * READINGS_MAX + 8);
+        assert!(run.state[0].1.len() <= 28 * (PARTS as usize + 2) + 8);
+        // The value is the second it was read in, so the mean lies half a window back.
+        let Value::Number(last) = run.emitted[4_999].value.borrow() else {
+            panic!("{:?}", run.emitted[4_999])
+        };
+        assert!((last - (499.0 - 29.5)).abs() <= 1.0, "{last}");
+    }
+
+    #[test]
+    fn what_version_1_kept_goes_on() {
+        let mut bytes = Vec::new();
+        VecDeque::from([(Timestamp(0), 1.0), (Timestamp(10_000_000), 2.0)]).save(&mut bytes);
+        Some((Timestamp(5), 7.0)).save(&mut bytes);
+        let rule = MovingAverage { window: Duration::from_secs(30), method: Method::Mean };
+        let mut past = rule.migrate(1, &bytes).unwrap();
+        assert_eq!(past.average, Some((Timestamp(5), 7.0)));
+        assert_eq!(rule.mean(Timestamp(20_000_000), 6.0, &mut past), Some(3.0));
+        assert!(rule.migrate(1, &bytes[..9]).is_none() && rule.migrate(3, &bytes).is_none());
     }
 
     #[test]

@@ -94,8 +94,12 @@ fn due(wake: Option<Wake>) -> Timestamp {
 
 /// The host's one timer.
 const TIMER: &str = "wake";
-/// Series woken in one call: 32 that each close a window stay below half of a call's fuel.
-const WAKES_MAX: usize = 32;
+/// Series woken in one call, which has fuel for 200,000 instructions and one reading: each may take as
+/// many as a reading may.
+const WAKES_MAX: usize = 10;
+/// Bytes of state from which on no further series is woken in the same call: a long state is long to
+/// read and to write.
+const WAKES_BYTES_MAX: usize = 2048;
 /// Keys fetched at once.
 const PAGE: u32 = 128;
 
@@ -189,15 +193,17 @@ impl<R: Rule> Guest for PerSeries<R> {
     fn on_timer(&mut self, _: &Context, fired: &[Fired]) -> Result<(), Error> {
         let until = fired.iter().fold(Timestamp(i64::MIN), |until, one| until.max(one.at));
         self.armed = None;
-        // A call has fuel for the timers that fired, which is one: what is more goes into the next
-        // call, for `finish` sets the timer to a time that has passed already.
+        // What is more goes into the next call, for `finish` sets the timer to a time that has passed
+        // already.
+        let mut bytes = 0;
         for _ in 0..WAKES_MAX {
             let Some(&(at, index)) = self.wakes.first() else { break };
-            if at > until {
+            if at > until || bytes > WAKES_BYTES_MAX {
                 break;
             }
             self.out.current = index;
             self.load(index);
+            bytes += self.slots[index].written.len();
             self.wake(index, at);
         }
         self.finish()
@@ -286,10 +292,9 @@ impl<R: Rule> PerSeries<R> {
             if let Some(state) = &slot.state {
                 state.save(&mut self.bytes);
             }
-            if self.bytes != slot.written {
+            if !are_equal(&self.bytes, &slot.written) {
                 sys::state_set(&with_prefix('s', &slot.name), &self.bytes);
-                slot.written.clear();
-                slot.written.extend_from_slice(&self.bytes);
+                core::mem::swap(&mut slot.written, &mut self.bytes);
             }
             if slot.wake != slot.wake_written {
                 let key = with_prefix('w', &slot.name);
@@ -314,6 +319,13 @@ impl<R: Rule> PerSeries<R> {
         }
         Ok(())
     }
+}
+
+/// Compares by eight bytes: `==` goes byte by byte here, and state is compared with every batch.
+fn are_equal(a: &[u8], b: &[u8]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    a.len() == b.len() && a_rest == b_rest && a.iter().zip(b).all(|(a, b)| word(a) == word(b))
 }
 
 /// When a series waits to be woken, as far as was kept.

@@ -21,6 +21,12 @@ pub trait State: Sized {
 
     /// Takes it off the front of `from`; `None` when the bytes are not such a state.
     fn load(from: &mut &[u8]) -> Option<Self>;
+
+    /// Appends all of them, as [`State::save`] of each would.
+    #[doc(hidden)]
+    fn save_each(all: &[Self], to: &mut Vec<u8>) {
+        all.iter().for_each(|one| one.save(to));
+    }
 }
 
 fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
@@ -37,6 +43,15 @@ macro_rules! numbers {
             }
             fn load(from: &mut &[u8]) -> Option<Self> {
                 Some(Self::from_le_bytes(take(from)?))
+            }
+            // Room once, not for each: what a rule remembers most of is numbers.
+            fn save_each(all: &[Self], to: &mut Vec<u8>) {
+                const BYTES: usize = size_of::<$kind>();
+                let begin = to.len();
+                to.resize(begin + all.len() * BYTES, 0);
+                for (place, one) in to[begin..].chunks_exact_mut(BYTES).zip(all) {
+                    place.copy_from_slice(&one.to_le_bytes());
+                }
             }
         }
     )*};
@@ -94,9 +109,8 @@ impl<T: State> State for Option<T> {
     }
 }
 
-fn save_all<'a, T: State + 'a>(all: impl ExactSizeIterator<Item = &'a T>, to: &mut Vec<u8>) {
-    u32::try_from(all.len()).unwrap_or(u32::MAX).save(to);
-    all.for_each(|one| one.save(to));
+fn save_length(length: usize, to: &mut Vec<u8>) {
+    u32::try_from(length).unwrap_or(u32::MAX).save(to);
 }
 
 fn load_all<T: State, C: FromIterator<T>>(from: &mut &[u8]) -> Option<C> {
@@ -107,7 +121,8 @@ fn load_all<T: State, C: FromIterator<T>>(from: &mut &[u8]) -> Option<C> {
 
 impl<T: State> State for Vec<T> {
     fn save(&self, to: &mut Vec<u8>) {
-        save_all(self.iter(), to);
+        save_length(self.len(), to);
+        T::save_each(self, to);
     }
     fn load(from: &mut &[u8]) -> Option<Self> {
         load_all(from)
@@ -116,7 +131,10 @@ impl<T: State> State for Vec<T> {
 
 impl<T: State> State for VecDeque<T> {
     fn save(&self, to: &mut Vec<u8>) {
-        save_all(self.iter(), to);
+        save_length(self.len(), to);
+        let (front, back) = self.as_slices();
+        T::save_each(front, to);
+        T::save_each(back, to);
     }
     fn load(from: &mut &[u8]) -> Option<Self> {
         load_all(from)
@@ -125,7 +143,7 @@ impl<T: State> State for VecDeque<T> {
 
 impl<K: State + Ord, V: State> State for BTreeMap<K, V> {
     fn save(&self, to: &mut Vec<u8>) {
-        u32::try_from(self.len()).unwrap_or(u32::MAX).save(to);
+        save_length(self.len(), to);
         for (key, value) in self {
             key.save(to);
             value.save(to);
@@ -138,7 +156,7 @@ impl<K: State + Ord, V: State> State for BTreeMap<K, V> {
 
 impl State for String {
     fn save(&self, to: &mut Vec<u8>) {
-        u32::try_from(self.len()).unwrap_or(u32::MAX).save(to);
+        save_length(self.len(), to);
         to.extend_from_slice(self.as_bytes());
     }
     fn load(from: &mut &[u8]) -> Option<Self> {
