@@ -96,8 +96,8 @@ impl MovingAverage {
             all.pop_front();
         }
         // Parts are added up anew each time: a running sum would gather its roundings for years.
-        let sum: f64 = all.iter().map(|part| part.sum).sum();
-        let count: u32 = all.iter().map(|part| part.count).sum();
+        let (sum, count) =
+            all.iter().fold((0.0, 0), |(sum, count), part| (sum + part.sum, count + part.count));
         Some(sum / f64::from(count))
     }
 
