@@ -12,7 +12,7 @@ use crate::fuzz::targets::kit::{Guest, OK, READING};
 use crate::peers::{Mosquitto, Peer, coap_post, free_udp_port};
 use crate::river::{World, signal};
 
-/// Rounds of trouble, about a second each. A long night: `FIELDGATE_SOAK_ROUNDS=20000`.
+/// Rounds of trouble, about a second each. More of them: `FIELDGATE_SOAK_ROUNDS=600`.
 const ROUNDS: u32 = 60;
 /// Rounds in which everything that may fill up does.
 const WARM: u32 = 30;
@@ -261,10 +261,11 @@ fn memory_stays_where_it_was_whatever_misbehaves_for_however_long() {
             after_warm.push(memory);
         }
     }
-    // The highest of the first and of the last fifth: between two commits it breathes.
+    // What it breathes back to, in the first and in the last fifth: the allocator keeps some of what a
+    // moment took, up to ten minutes.
     let fifth = after_warm.len() / 5;
-    let first = *after_warm[..fifth].iter().max().unwrap();
-    let last = *after_warm[after_warm.len() - fifth..].iter().max().unwrap();
+    let first = *after_warm[..fifth].iter().min().unwrap();
+    let last = *after_warm[after_warm.len() - fifth..].iter().min().unwrap();
     println!("{first} KiB after {warm} rounds, {last} KiB at the end");
     assert!(last <= first + GROWTH_KIB_MAX, "{first} KiB have become {last}");
 }
