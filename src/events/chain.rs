@@ -197,7 +197,8 @@ pub fn behind(rule: &str, most: usize) -> Notice {
 #[must_use]
 pub fn held_too_many(rule: &str, most: usize) -> Notice {
     let what = format!("is waited for by {most} readings; the oldest now go on without it");
-    Notice::warning(&HELD_TOO_MANY, subject(rule), what).try_next("fieldgate rule logs NAME")
+    Notice::warning(&HELD_TOO_MANY, subject(rule), what)
+        .try_next(format!("fieldgate rule logs {rule}"))
 }
 
 /// A reading (`meter/power = 3`) was set aside.
@@ -207,7 +208,7 @@ pub fn aside(rule: &str, reading: &str, code: &str, why: &str) -> Notice {
     Notice::warning(&ASIDE, subject(rule), what)
         .seen("It failed twice on the batch, and alone on this reading.")
         .likely("a case that the rule's author did not foresee")
-        .try_next("fieldgate rule logs NAME")
+        .try_next(format!("fieldgate rule logs {rule}"))
 }
 
 /// A batch had too many readings on which a rule fails.
@@ -217,7 +218,7 @@ pub fn exhausted(rule: &str, left: usize, code: &str, why: &str) -> Notice {
     Notice::warning(&EXHAUSTED, subject(rule), what)
         .likely("a fault that most readings meet")
         .likely("a limit that is too low for it")
-        .try_next("fieldgate rule logs NAME")
+        .try_next(format!("fieldgate rule logs {rule}"))
 }
 
 /// A rule is not called for a while.
@@ -227,9 +228,25 @@ pub fn given_up(rule: &str, poisons: usize, (code, why): (&str, &str), policy: &
     Notice::error(&GIVEN_UP, subject(rule), what)
         .seen(policy)
         .seen("It is tried again by itself.")
-        .likely("a fault of this version of the rule")
-        .try_next("fieldgate rule logs NAME")
+        .likely(match LIMITS.contains(&code) {
+            true => "a limit that is too low for what it has to do (`limit` in its table)",
+            false => "a fault of this version of the rule",
+        })
+        .try_next(format!("fieldgate rule logs {rule}"))
+        .try_next("fieldgate rule list")
 }
+
+/// Failures at a bound that an operator may raise, by their codes.
+const LIMITS: [&str; 8] = [
+    "fuel",
+    "deadline",
+    "memory",
+    "output.count",
+    "output.bytes",
+    "state.bytes",
+    "state.keys",
+    "timers.count",
+];
 
 /// All readings of a rule are this much late.
 #[must_use]
