@@ -1,6 +1,9 @@
 //! The window by itself: what is sent, freed, parked and sent again, whatever happens in whatever
 //! order.
 
+mod chance;
+mod receiver;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
@@ -150,6 +153,32 @@ impl Bench {
     fn held(&self, stream: Shelf) -> usize {
         self.held.get(&stream).map_or(0, BTreeSet::len)
     }
+}
+
+/// The epoch that salvaged batches bear, whose sequence numbers are their places and a hundred.
+const EARLIER: u64 = 5;
+
+fn salvaged(place: u64) -> Bytes {
+    let points = Points::default();
+    let point = points.intern(PointInfo::new("meter", "count", "1")).unwrap();
+    let mut assembly = Assembly::default();
+    assembly.push(&Group {
+        stream: Stream::Data,
+        at: UnixMillis(1_790_000_000_000),
+        points: [point].into(),
+        samples: vec![Sample::good(Value::from_i64(1))],
+    });
+    let envelope = Envelope {
+        gateway: "gw",
+        epoch: EARLIER,
+        stream: Stream::Data,
+        sequence: place + 100,
+        lowest_held: 1,
+        dropped: 0,
+        clock: 1,
+        config_hash: "",
+    };
+    assembly.into_bodies(&points, Coding::Plain, 1000)[0].seal(&envelope).into()
 }
 
 fn bench(by_receiver: bool, data: u64) -> Bench {
@@ -439,64 +468,6 @@ fn batches_over_the_brokers_limit_are_parked_and_too_many_stop_the_rest() {
 }
 
 #[test]
-fn with_a_receiver_nothing_is_freed_before_it_says_so() {
-    let mut b = bench(true, 5);
-    for seq in 1..=5 {
-        b.acknowledge(Shelf::Data, seq);
-    }
-    assert_eq!(b.held(Shelf::Data), 5);
-    assert!(b.machine.believes(Shelf::Data, 5) && !b.machine.believes(Shelf::Data, 6));
-    b.said();
-    b.receipt(4, &[(2, 3)]);
-    assert_eq!(b.said(), ["free 0 1", "free 4 4"]);
-    b.receipt(5, &[]);
-    assert_eq!((b.said(), b.held(Shelf::Data)), (vec!["free 2 3".into(), "free 5 5".into()], 0));
-}
-
-#[test]
-fn what_the_broker_has_is_not_sent_again_with_a_new_connection() {
-    let mut b = bench(true, 5);
-    for seq in [1, 2, 4] {
-        b.acknowledge(Shelf::Data, seq);
-    }
-    b.lose(true);
-    b.said();
-    b.connect();
-    assert_eq!(b.sent(), [3, 5]);
-}
-
-#[test]
-fn what_a_receiver_that_speaks_passes_over_for_long_is_sent_again() {
-    let overdue = limits::RECEIPT_OVERDUE_AFTER.as_secs();
-    let mut b = bench(true, 10);
-    for seq in 1..=10 {
-        b.acknowledge(Shelf::Data, seq);
-    }
-    b.said();
-    b.receipt(6, &[(2, 3)]);
-    assert_eq!(b.sent(), [0; 0], "they may be on their way");
-    b.pass(overdue);
-    b.pass(overdue);
-    b.pass(overdue * 10);
-    assert_eq!(b.sent(), [0; 0], "silence proves nothing");
-    assert!(b.machine.is_overdue());
-    b.receipt(7, &[(2, 3)]);
-    assert_eq!(b.sent(), [2, 3], "it gets on, so what stands behind may be in a queue");
-    for seq in [2, 3] {
-        b.acknowledge(Shelf::Data, seq);
-    }
-    b.pass(overdue);
-    b.receipt(7, &[(2, 3)]);
-    assert_eq!(b.sent(), [8, 9, 10], "it got no further");
-    b.receipt(7, &[]);
-    for seq in [8, 9, 10] {
-        b.acknowledge(Shelf::Data, seq);
-    }
-    b.receipt(10, &[]);
-    assert_eq!(b.held(Shelf::Data), 0);
-}
-
-#[test]
 fn another_store_means_other_batches() {
     let mut b = bench(true, 5);
     let old = b.flying.clone();
@@ -510,234 +481,4 @@ fn another_store_means_other_batches() {
     b.on(Event::Acknowledged(old[1].0));
     b.receipt(0, &[]);
     assert_eq!(b.held(Shelf::Data), 5);
-}
-
-/// The epoch that salvaged batches bear, whose sequence numbers are their places and a hundred.
-const EARLIER: u64 = 5;
-
-fn salvaged(place: u64) -> Bytes {
-    let points = Points::default();
-    let point = points.intern(PointInfo::new("meter", "count", "1")).unwrap();
-    let mut assembly = Assembly::default();
-    assembly.push(&Group {
-        stream: Stream::Data,
-        at: UnixMillis(1_790_000_000_000),
-        points: [point].into(),
-        samples: vec![Sample::good(Value::from_i64(1))],
-    });
-    let envelope = Envelope {
-        gateway: "gw",
-        epoch: EARLIER,
-        stream: Stream::Data,
-        sequence: place + 100,
-        lowest_held: 1,
-        dropped: 0,
-        clock: 1,
-        config_hash: "",
-    };
-    assembly.into_bodies(&points, Coding::Plain, 1000)[0].seal(&envelope).into()
-}
-
-fn earlier(epoch: u64, upto: u64, holes: &[(u64, u64)]) -> Event {
-    let mut ranges = Ranges::default();
-    holes.iter().for_each(|(first, last)| ranges.insert(*first, *last));
-    Event::Earlier { epoch, stream: Stream::Data, upto, holes: ranges }
-}
-
-#[test]
-fn salvaged_batches_wait_for_their_receivers_word_under_the_key_that_they_bear() {
-    let mut b = Bench::new(true);
-    b.seal(Shelf::SalvagedData, 4);
-    b.connect();
-    assert_eq!(b.sent(), [1, 2, 3, 4]);
-    b.on(earlier(EARLIER, 104, &[]));
-    assert_eq!(b.held(Shelf::SalvagedData), 4, "named before the broker had any");
-    (1..4).for_each(|place| b.acknowledge(Shelf::SalvagedData, place));
-    assert_eq!(b.held(Shelf::SalvagedData), 4, "freed by the broker's word");
-    b.on(earlier(EARLIER - 1, 104, &[]));
-    b.receipt(0, &[]);
-    assert_eq!(b.held(Shelf::SalvagedData), 4, "freed by a word about others");
-    b.on(earlier(EARLIER, 103, &[(101, 102)]));
-    assert!(!b.held[&Shelf::SalvagedData].contains(&3) && b.held(Shelf::SalvagedData) == 3);
-    b.acknowledge(Shelf::SalvagedData, 4);
-    b.on(earlier(EARLIER, 104, &[]));
-    assert_eq!(b.held(Shelf::SalvagedData), 0);
-    let mut b = Bench::new(false);
-    b.seal(Shelf::SalvagedData, 1);
-    b.connect();
-    b.acknowledge(Shelf::SalvagedData, 1);
-    assert_eq!(b.held(Shelf::SalvagedData), 0, "where the broker's word counts");
-}
-
-#[test]
-fn salvaged_batches_that_got_lost_behind_the_broker_go_again_once_the_receiver_speaks() {
-    let mut b = Bench::new(true);
-    b.seal(Shelf::SalvagedData, 2);
-    b.connect();
-    (1..3).for_each(|place| b.acknowledge(Shelf::SalvagedData, place));
-    b.said();
-    let overdue = limits::RECEIPT_OVERDUE_AFTER.as_secs();
-    (0..9).for_each(|_| b.pass(overdue));
-    assert!(b.sent().is_empty(), "to a receiver that says nothing");
-    assert!(b.machine.is_overdue());
-    b.lose(false);
-    b.connect();
-    assert!(b.sent().is_empty(), "another connection is no reason");
-    b.on(earlier(EARLIER, 101, &[]));
-    b.pass(overdue);
-    b.pass(1);
-    assert_eq!(b.sent(), [2]);
-    b.acknowledge(Shelf::SalvagedData, 2);
-    b.on(earlier(EARLIER, 102, &[]));
-    assert_eq!((b.held(Shelf::SalvagedData), b.machine.is_overdue()), (0, false));
-}
-
-#[test]
-fn salvaged_batches_without_a_word_from_their_receiver_are_bounded_and_the_rest_passes() {
-    let mut b = Bench::new(true);
-    let most = limits::SALVAGED_UNNAMED_MAX as u64;
-    b.seal(Shelf::SalvagedData, 2 * most);
-    b.connect();
-    while let Some((_, stream, place)) = b.flying.first().copied() {
-        b.acknowledge(stream, place);
-    }
-    let sent = b.sent().len() as u64;
-    assert!((most..most + limits::BATCHES_IN_FLIGHT_MAX as u64).contains(&sent), "{sent}");
-    b.seal(Shelf::Data, 1);
-    b.news();
-    assert_eq!(b.sent(), [1]);
-    b.acknowledge(Shelf::Data, 1);
-    b.on(earlier(EARLIER, 110, &[]));
-    assert_eq!((b.held(Shelf::SalvagedData), b.sent().is_empty()), (2 * most as usize - 10, false));
-}
-
-/// A broker and a receiver beside the machine, all of which fail at random: the broker
-/// acknowledges in any order, refuses, hangs up, loses its queue; the store drops its oldest.
-/// Whatever happened, once all of them behave, everything held comes through.
-fn whatever_happens(by_receiver: bool, seed: u64) {
-    let mut state = seed;
-    let mut random = move |below: u64| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    };
-    let mut b = Bench::new(by_receiver);
-    // The broker's queue towards the receiver, and what the receiver has stored.
-    let mut queue: Vec<(Shelf, u64)> = Vec::new();
-    let mut stored = Ranges::default();
-    let (mut old, mut old_upto) = (Ranges::default(), 0);
-    let (mut upto, mut dropped, mut connected) = (0, BTreeSet::new(), false);
-    let holes = |stored: &Ranges, first: u64, upto: u64| {
-        let mut holes = Ranges::default();
-        holes.insert(first, upto);
-        stored.iter().for_each(|(first, last)| holes.remove(first, last));
-        holes
-    };
-    let steps = 600;
-    for step in 0..steps + 4000 {
-        let calm = step >= steps;
-        let what = if calm { [0, 0, 0, 5, 6, 7, 9][step % 7] } else { random(12) };
-        match what {
-            0..=2 if connected && !b.flying.is_empty() => {
-                let at = random(b.flying.len() as u64) as usize;
-                let (id, stream, seq) = b.flying.remove(at);
-                b.on(Event::Acknowledged(id));
-                queue.push((stream, seq));
-            }
-            3 if connected && !b.flying.is_empty() => {
-                let (id, ..) = b.flying.remove(0);
-                let refusal = if random(2) == 0 { Refusal::Busy } else { Refusal::Never };
-                b.on(Event::Refused(id, refusal));
-            }
-            4 if connected => {
-                connected = false;
-                b.lose(random(3) > 0);
-            }
-            5 if !connected => {
-                connected = true;
-                b.connect();
-            }
-            6 => {
-                for (stream, seq) in queue.drain(..) {
-                    if stream == Shelf::Data {
-                        stored.insert(seq, seq);
-                        upto = upto.max(seq);
-                    } else if stream == Shelf::SalvagedData {
-                        old.insert(seq + 100, seq + 100);
-                        old_upto = old_upto.max(seq + 100);
-                    }
-                }
-            }
-            7 if by_receiver && connected && upto > 0 => {
-                assert!(b.machine.believes(Shelf::Data, upto));
-                let holes_below = holes(&stored, 1, upto);
-                b.on(Event::Receipt { stream: Shelf::Data, upto, holes: holes_below });
-                let (stream, holes) = (Stream::Data, holes(&old, 101, old_upto));
-                b.on(Event::Earlier { epoch: EARLIER, stream, upto: old_upto, holes });
-            }
-            8 => {
-                let stream = match random(6) {
-                    0 => Shelf::Event,
-                    1 => Shelf::SalvagedData,
-                    _ => Shelf::Data,
-                };
-                b.seal(stream, random(30));
-            }
-            9 => {
-                let seconds = if calm { 30 } else { random(90) };
-                b.now += Duration::from_secs(seconds);
-                if connected {
-                    b.news();
-                }
-                if calm && step % 700 == 0 {
-                    // A receiver speaks when there is news.
-                    b.seal(Shelf::Data, 1);
-                }
-            }
-            10 if random(4) == 0 => queue.clear(),
-            11 if random(8) == 0 => {
-                let held = b.held.entry(Shelf::Data).or_default();
-                for _ in 0..random(5) {
-                    dropped.extend(held.pop_first());
-                }
-            }
-            _ => {}
-        }
-        // Freed means stored by whoever has the last word.
-        if by_receiver && step % 32 == 0 {
-            let held = b.held.get(&Shelf::Data).cloned().unwrap_or_default();
-            for seq in 1..=b.newest[0] {
-                let gone = held.contains(&seq) || dropped.contains(&seq);
-                assert!(gone || stored.contains(seq), "{seq} freed and not stored, seed {seed}");
-            }
-            let held = b.held.get(&Shelf::SalvagedData).cloned().unwrap_or_default();
-            for place in 1..=b.newest[Shelf::SalvagedData as usize] {
-                let is_safe = held.contains(&place) || old.contains(place + 100);
-                assert!(is_safe, "{place} freed and not stored, seed {seed}");
-            }
-        }
-    }
-    let left: Vec<_> = b.held.iter().flat_map(|(s, held)| held.iter().map(|q| (*s, *q))).collect();
-    if by_receiver {
-        let data = left.iter().filter(|(stream, _)| *stream == Shelf::Data).count();
-        assert!(data <= 1, "{data} batches never came through, seed {seed}: {left:?}");
-        let old = left.iter().any(|(stream, _)| *stream == Shelf::SalvagedData);
-        assert!(!old, "salvaged batches never came through, seed {seed}: {left:?}");
-    } else {
-        assert!(left.is_empty(), "never sent, seed {seed}: {left:?}");
-    }
-}
-
-#[test]
-fn everything_held_comes_through_whatever_happens_before() {
-    for seed in 0..20 {
-        whatever_happens(false, seed);
-    }
-}
-
-#[test]
-fn everything_held_reaches_a_receiver_whatever_happens_before() {
-    for seed in 100..115 {
-        whatever_happens(true, seed);
-    }
 }
