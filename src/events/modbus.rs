@@ -244,15 +244,21 @@ pub fn exception(subject: &str, code: u8, asked: &str) -> Notice {
     Notice::warning(&EXCEPTION, subject, what).likely(likely).try_next("fieldgate once")
 }
 
-/// Registers that the device says it does not have; `points` as `supply_temp (holding 107)`.
+/// Registers that the device says it does not have, as `holding 107-110`, the first of `total`; `others`
+/// when there are such that it has.
 #[must_use]
-pub fn refused(subject: &str, points: &[String], total: usize) -> Notice {
-    let mut list = points.join(", ");
-    if total > points.len() {
-        list = format!("{list} and {} more", total - points.len());
+pub fn refused(subject: &str, registers: &[String], total: usize, others: bool) -> Notice {
+    let mut list = registers.join(", ");
+    if total > registers.len() {
+        list = format!("{list} and {} more", total - registers.len());
     }
+    let seen = if others {
+        "It answers that these addresses are illegal; its other points are read normally."
+    } else {
+        "It answers that these addresses are illegal; there is no other point that could be read."
+    };
     Notice::warning(&REFUSED, subject, format!("does not have {list}"))
-        .seen("It answers that these addresses are illegal; its other points are read normally.")
+        .seen(seen)
         .likely("the address is off by one (holding 107 is number 40108)")
         .likely("they stand in the other table (input instead of holding)")
         .likely("this model or firmware does not have them")

@@ -238,9 +238,13 @@ impl ModbusBus {
 
     fn tell_refused(&mut self, index: usize, events: &Events) {
         let mut refused = Vec::new();
+        let mut others = false;
         for class in self.classes.iter().filter(|class| class.device == index) {
-            for request in class.requests.iter().filter(|request| request.refused_until.is_some()) {
-                refused.push(request.span.words());
+            for request in &class.requests {
+                match request.refused_until {
+                    Some(_) => refused.push(request.span.words()),
+                    None => others = true,
+                }
             }
         }
         let Known { subject, told, .. } = &mut self.devices[index];
@@ -252,7 +256,7 @@ impl ModbusBus {
             told.refused = true;
             let total = refused.len();
             refused.truncate(REFUSED_LISTED_MAX);
-            events.raise(told::refused(subject, &refused, total));
+            events.raise(told::refused(subject, &refused, total, others));
         }
     }
 

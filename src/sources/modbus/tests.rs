@@ -380,6 +380,14 @@ async fn an_answer_may_come_byte_by_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_has_none_of_its_registers_is_not_said_to_have_others() {
+    let far = Far::rtu(|_, request| Act::Send(3, exception(request, 2)));
+    let seen = run(&far, vec![device(7, 1000, &[12])], Duration::from_millis(2500)).await;
+    let told = seen.standing();
+    assert!(told.len() == 1 && told[0].contains("there is no other point"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn registers_a_device_does_not_have_are_cut_out_and_the_rest_goes_on() {
     // Register 12 is illegal, and so is the gap 20..=22 that merging reads along.
     let illegal = [12, 20, 21, 22];
@@ -397,6 +405,7 @@ async fn registers_a_device_does_not_have_are_cut_out_and_the_rest_goes_on() {
     }
     let told = seen.standing();
     assert!(told.len() == 1 && told[0].contains("d7) does not have holding 12\n"), "{told:?}");
+    assert!(told[0].contains("its other points are read normally"), "{told:?}");
     let ranges: Vec<_> = far.requests().iter().map(|request| range(request)).collect();
     let settled: Vec<_> = ranges[ranges.len() - 4..].to_vec();
     assert_eq!(settled, [(10, 11), (13, 13), (19, 19), (23, 24)], "{ranges:?}");
