@@ -270,6 +270,9 @@ pub const COAP_CLIENT_POINTS_MAX: usize = 2000;
 /// not a configuration.
 pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Characters kept of who asked for a version of the configuration: a user, or one as another.
+pub const CONFIG_BY_CHARS_MAX: usize = 100;
+
 /// Versions of the configuration that are kept to go back to: a week of daily changes, twice.
 pub const CONFIG_VERSIONS_MAX: usize = 16;
 

@@ -2,7 +2,7 @@
 //! and back out of it. What is tried goes to the daemon; what stays is written here, by whoever may
 //! write there, and then the daemon is told. All of it but trials works without a daemon, too.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,6 +107,10 @@ impl Apply {
             // The daemon's own user may not write; what was cut short is in force all the same.
             load(path, None)?;
             let answer = ask(path, "/v1/reload", &json!({ "by": who() }))?;
+            if let Err(fatal) = finished {
+                // It is in force; that it is not finished concerns the next one who edits a file.
+                let _ = writeln!(io::stderr().lock(), "{fatal}");
+            }
             return Ok(self.print(&answer, ""));
         }
         finished?;
@@ -181,27 +185,35 @@ impl Rollback {
 
     /// Finds the version of this number, or the one before what stands on disk.
     fn version(&self, path: &Path) -> Result<(u64, Texts), Fatal> {
-        let number = match self.number {
-            Some(number) => number,
-            None => {
-                let (versions, in_force, _) = history(path)?;
-                let kept =
-                    |v: &&Version| v.state == VersionState::Kept && Some(v.number) != in_force;
-                let before = versions.iter().find(kept).map(|version| version.number);
-                before
-                    .ok_or_else(|| Fatal::new(Exit::Problem, say::nothing_before().to_string()))?
-            }
-        };
-        let missing = || Fatal::new(Exit::Problem, say::no_version(number).to_string());
-        let texts = match Daemon::of(path).get::<Value>(&format!("/v1/history/{number}")) {
-            Ok(answer) => serde_json::from_value(answer["texts"].clone()).ok(),
-            Err(fatal) if fatal.exit == Exit::Unreachable => {
-                versions(path).and_then(|versions| versions.read(number)).map(|(_, texts)| texts)
-            }
-            Err(fatal) => return Err(fatal),
-        };
-        Ok((number, texts.ok_or_else(missing)?))
+        if let Some(number) = self.number {
+            return Ok((number, texts_of(path, number)?));
+        }
+        let (versions, in_force, _) = history(path)?;
+        // What stands on disk and never came into force, or has faults, is what there is to go back from.
+        if let Some(number) = in_force
+            && let Ok(texts) = texts_of(path, number)
+            && Texts::read(path).ok().as_ref() != Some(&texts)
+        {
+            return Ok((number, texts));
+        }
+        let kept = |v: &&Version| v.state == VersionState::Kept && Some(v.number) != in_force;
+        let before = versions.iter().find(kept).map(|version| version.number);
+        let nothing = || Fatal::new(Exit::Problem, say::nothing_before().to_string());
+        let number = before.ok_or_else(nothing)?;
+        Ok((number, texts_of(path, number)?))
     }
+}
+
+/// Asks the daemon for the texts of a version, or reads them where it does not run.
+fn texts_of(path: &Path, number: u64) -> Result<Texts, Fatal> {
+    let texts = match Daemon::of(path).get::<Value>(&format!("/v1/history/{number}")) {
+        Ok(answer) => serde_json::from_value(answer["texts"].clone()).ok(),
+        Err(fatal) if fatal.exit == Exit::Unreachable => {
+            versions(path).read(number).map(|(_, texts)| texts)
+        }
+        Err(fatal) => return Err(fatal),
+    };
+    texts.ok_or_else(|| Fatal::new(Exit::Problem, say::no_version(number).to_string()))
 }
 
 impl History {
@@ -252,7 +264,7 @@ fn history(path: &Path) -> Result<(Vec<Version>, Option<u64>, Value), Fatal> {
             Ok((versions, answer["in_force"].as_u64(), answer["trial"].clone()))
         }
         Err(fatal) if fatal.exit == Exit::Unreachable => {
-            let versions = versions(path).map(|versions| versions.list()).unwrap_or_default();
+            let versions = versions(path).list();
             let kept = versions.iter().find(|version| version.state == VersionState::Kept);
             let in_force = kept.map(|version| version.number);
             Ok((versions, in_force, Value::Null))
@@ -261,9 +273,13 @@ fn history(path: &Path) -> Result<(Vec<Version>, Option<u64>, Value), Fatal> {
     }
 }
 
-/// Where the versions are, as the configuration on disk says.
-fn versions(path: &Path) -> Option<Versions> {
-    config::load(path, Options::default()).ok().map(|config| Versions::of(&config))
+/// Where the versions are, as the configuration on disk says, faulty or not: a faulty one is what people
+/// go back from.
+fn versions(path: &Path) -> Versions {
+    match config::load(path, Options::default()) {
+        Ok(config) => Versions::of(&config),
+        Err(_) => Versions::beside(&config::buffer(path)),
+    }
 }
 
 /// Loads what is wanted, or says all that is wrong with it.
@@ -276,12 +292,22 @@ fn load(path: &Path, texts: Option<&Texts>) -> Result<config::Config, Fatal> {
 }
 
 fn candidate(path: &Path, files: &[PathBuf]) -> Result<Texts, Fatal> {
-    let present = match Texts::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Texts::default()),
-        read => read,
+    // A whole configuration takes the place of the present one, in whatever state that is.
+    let is_whole = matches!(files, [folder] if folder.is_dir());
+    let present = match Texts::present(path) {
+        Ok(present) => present,
+        Err(_) if is_whole => Texts::default(),
+        Err(error) => {
+            // Loading knows in words which file it is.
+            load(path, None)?;
+            let named = path.display().to_string();
+            return Err(Fatal::new(
+                Exit::Problem,
+                say::unreadable(&named, error.kind()).to_string(),
+            ));
+        }
     };
-    let read = present.and_then(|present| Texts::candidate(&present, path, files));
-    match read {
+    match Texts::candidate(&present, path, files) {
         Ok(texts) if texts.is_proper() => Ok(texts),
         Ok(_) => Err(Fatal::new(Exit::Problem, say::improper().to_string())),
         Err(error) => {
@@ -338,7 +364,14 @@ fn put(path: &Path, texts: &Texts) -> Result<Value, Fatal> {
 }
 
 fn install(path: &Path, texts: &Texts) -> Result<(), Fatal> {
-    texts::install(path, texts).map_err(|error| may_not_write(path, &error))
+    texts::install(path, texts).map_err(|error| {
+        let fatal = may_not_write(path, &error);
+        if texts::unfinished(path).as_ref() != Some(texts) {
+            return fatal;
+        }
+        // It was cut behind the point from which on it is in force.
+        Fatal::new(fatal.exit, format!("{fatal}\n{}", say::unfinished()))
+    })
 }
 
 /// Finishes what a power cut has left, before anything else is done to the files.

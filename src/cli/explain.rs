@@ -26,7 +26,14 @@ impl Explain {
     pub(super) fn run(&self) -> Result<Exit, Fatal> {
         let asked = self.code.as_deref().map(|code| {
             let code = code.trim().to_ascii_uppercase();
-            if code.starts_with("FG-") { code } else { format!("FG-{code}") }
+            let code = if code.starts_with("FG-") { code } else { format!("FG-{code}") };
+            // FG-M3 is how people say FG-M03.
+            match code.as_bytes() {
+                [.., family, digit] if family.is_ascii_alphabetic() && digit.is_ascii_digit() => {
+                    format!("{}0{}", &code[..code.len() - 1], char::from(*digit))
+                }
+                _ => code,
+            }
         });
         let found: Vec<&Code> =
             catalogue().filter(|c| asked.as_ref().is_none_or(|asked| c.id == asked)).collect();

@@ -20,16 +20,22 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(&self) -> Result<Exit, Fatal> {
         let mut text = Vec::new();
-        clap_complete::generate(
-            self.shell,
-            &mut super::Arguments::command(),
-            "fieldgate",
-            &mut text,
-        );
+        clap_complete::generate(self.shell, &mut shown(), "fieldgate", &mut text);
         // A closed pipe is the reader's choice.
         let _ = io::stdout().lock().write_all(&text);
         Ok(Exit::Done)
     }
+}
+
+/// The commands that a person types. Hidden ones would be offered too, and `rule-compile` keeps `rule`
+/// from being completed.
+fn shown() -> clap::Command {
+    let all = super::Arguments::command();
+    let shown: Vec<_> = all.get_subcommands().filter(|it| !it.is_hide_set()).cloned().collect();
+    clap::Command::new("fieldgate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments().cloned())
+        .subcommands(shown)
 }
 
 /// Writes the man pages into a folder, for packages

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 /// Who may read a file.
@@ -21,6 +21,9 @@ pub(super) enum Readers {
 /// # Errors
 /// The system's; nothing has changed then.
 pub(super) fn place(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> {
+    // A link stays one (a checkout, an overlay): what it leads to is replaced.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = &*real;
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let draft = draft_of(path);
     let _ = fs::remove_file(&draft);
@@ -31,6 +34,8 @@ pub(super) fn place(path: &Path, content: &[u8], readers: Readers) -> io::Result
         .mode(mode)
         .open(&draft)
         .and_then(|mut file| {
+            // Whatever the umask of who calls it: the daemon is another user, and has to read it.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.write_all(content)?;
             file.sync_all()
         })
@@ -103,5 +108,9 @@ mod tests {
         assert_eq!(fs::metadata(at("password")).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a draft stayed");
         assert!(place(&at("no/such/folder"), b"x", Readers::Group).is_err());
+        std::os::unix::fs::symlink("a.toml", at("link.toml")).unwrap();
+        place(&at("link.toml"), b"newer", Readers::Group).unwrap();
+        assert!(at("link.toml").is_symlink(), "the link became a file");
+        assert_eq!(fs::read_to_string(at("a.toml")).unwrap(), "newer");
     }
 }

@@ -61,6 +61,8 @@ struct Aim {
     /// A configured point, with its device's name.
     point: Option<(String, Point)>,
     timeout: Duration,
+    /// The gateway has a connection there, too.
+    polled: bool,
 }
 
 impl Read {
@@ -133,8 +135,16 @@ impl Read {
             other => return Err(usage(&other.join(" "), "names no address")),
         };
         let id = id.parse().map_err(|_| usage(id, "is no id from 0 to 255"))?;
-        let (table, address) = parse(&address)
-            .map_err(|why| usage(&address, &format!("is no address of a register: {why}")))?;
+        let written = address;
+        let (table, address) = parse(&written)
+            .map_err(|why| usage(&written, &format!("is no address of a register: {why}")))?;
+        let last = u32::from(address) + u32::from(self.count.unwrap_or(1)) - 1;
+        if last > u32::from(u16::MAX) {
+            return Err(usage(
+                &written,
+                &format!("leads to {last} with --count; 65535 is the last"),
+            ));
+        }
         let target = Target::find(target, config)?;
         let known = match &target {
             Target::Serial { known: Some((_, line)), .. } => Some(*line),
@@ -142,7 +152,8 @@ impl Read {
         };
         let line = self.line.or(known).unwrap_or(LineSettings::DEFAULT);
         let link = target.link(line, self.rtu);
-        Ok(Aim { target, link, id, table, address, point: None, timeout: self.timeout.into() })
+        let (timeout, polled) = (self.timeout.into(), target.is_polled(config));
+        Ok(Aim { target, link, id, table, address, point: None, timeout, polled })
     }
 
     /// Reads what was asked for and prints it.
@@ -241,7 +252,8 @@ fn aim_at(device: Device, link: Link, point: &str, config: &Path) -> Result<Aim,
         }
     };
     let (table, address, timeout) = (point.table, point.address, device.timeout);
-    Ok(Aim { target, link, id: device.id, table, address, point: Some((named, point)), timeout })
+    let (id, polled, point) = (device.id, target.is_polled(config), Some((named, point)));
+    Ok(Aim { target, link, id, table, address, point, timeout, polled })
 }
 
 fn point_value(
@@ -262,6 +274,20 @@ fn point_value(
 }
 
 impl Aim {
+    /// The options without which the same question would go another way.
+    fn how(&self) -> String {
+        match (&self.link, &self.target) {
+            (Link::RtuOverTcp { .. }, _) => " --rtu".to_owned(),
+            (Link::Rtu(line), Target::Serial { known: Some((_, own)), .. })
+                if line.line == *own =>
+            {
+                String::new()
+            }
+            (Link::Rtu(line), _) => format!(" --line \"{}\"", line.line),
+            (Link::Tcp { .. }, _) => String::new(),
+        }
+    }
+
     fn no_value(&self, count: u16, reply: &Reply) -> Fatal {
         let subject = format!("{} id {}", self.target.subject(), self.id);
         let what = match count {
@@ -279,22 +305,23 @@ impl Aim {
             Table::Coil => "discrete",
             Table::Discrete => "coil",
         };
+        let again = |table: &str, address: u16| {
+            let how = self.how();
+            format!("fieldgate read {target} id {} {table} {address}{how}", self.id)
+        };
         let (why, likely, next): (String, Vec<&str>, String) = match reply {
             Reply::Exception(code) => {
-                let before = self.address.saturating_sub(1);
-                let next = match code {
-                    0x02 | 0x03 => format!(
-                        "fieldgate read {target} id {} {} {before} --explain; then the same in {other}",
-                        self.id,
-                        self.table.word()
-                    ),
-                    _ => format!("fieldgate read {target} id {} {other} {}", self.id, self.address),
+                let next = match (code, self.address.checked_sub(1)) {
+                    (0x02 | 0x03, Some(before)) => {
+                        let before = again(self.table.word(), before);
+                        format!("{before} --explain; then the same in {other}")
+                    }
+                    (0x04..=0x06, _) => again(self.table.word(), self.address),
+                    (0x0A | 0x0B, _) => format!("fieldgate scan modbus {target}"),
+                    _ => again(other, self.address),
                 };
-                (
-                    format!("it answers exception {code} ({})", exception_words(*code)),
-                    CAUSES.to_vec(),
-                    next,
-                )
+                let why = format!("it answers exception {code} ({})", exception_words(*code));
+                (why, causes(*code).to_vec(), next)
             }
             Reply::Silence => (
                 format!("no answer within {}", crate::events::rounded(self.timeout)),
@@ -314,17 +341,37 @@ impl Aim {
         };
         let exit =
             if matches!(reply, Reply::Exception(_)) { Exit::Problem } else { Exit::Unreachable };
-        let notice = firsthour::no_value(&subject, &what, &why, &likely, &next);
+        let mut notice = firsthour::no_value(&subject, &what, &why, &likely, &next);
+        if self.polled && exit == Exit::Unreachable {
+            notice = firsthour::polled(notice);
+        }
         Fatal::new(exit, notice.to_string())
     }
 }
 
-/// Why a device refuses an address.
-const CAUSES: &[&str] = &[
-    "the manual counts from 1 where the protocol counts from 0: try the address before",
-    "the value stands in the other table",
-    "this model or firmware does not have it",
-];
+/// Why a device answers an exception.
+fn causes(code: u8) -> &'static [&'static str] {
+    match code {
+        0x01 => &[
+            "the value stands in another table",
+            "the device has no such table: its manual lists the functions it knows",
+        ],
+        0x04..=0x06 => &[
+            "it is starting, or busy with another master: the same again in a while may do",
+            "the part behind this register is missing or broken",
+        ],
+        0x0A | 0x0B => &[
+            "nobody has this id on the line behind the gateway",
+            "the device behind the gateway is off, or its plug is loose",
+            "the gateway's own speed or parity is not the device's",
+        ],
+        _ => &[
+            "the manual counts from 1 where the protocol counts from 0: try the address before",
+            "the value stands in the other table",
+            "this model or firmware does not have it",
+        ],
+    }
+}
 
 fn exception_words(code: u8) -> &'static str {
     match code {
@@ -340,3 +387,37 @@ fn exception_words(code: u8) -> &'static str {
 }
 
 const _: () = assert!(limits::MODBUS_REGISTERS_MAX == 125, "the range of --count");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_try_fits_the_exception_and_goes_the_same_way() {
+        let target = Target::Network { host: "10.0.0.9".to_owned(), port: 502 };
+        let link = target.link(LineSettings::DEFAULT, true);
+        let timeout = Duration::from_secs(1);
+        let (table, id) = (Table::Holding, 3);
+        let aim = |address| Aim {
+            target: target.clone(),
+            link: link.clone(),
+            id,
+            table,
+            address,
+            point: None,
+            timeout,
+            polled: false,
+        };
+        let told =
+            |address: u16, code: u8| aim(address).no_value(1, &Reply::Exception(code)).message;
+        let absent = told(7, 0x0B);
+        assert!(
+            absent.contains("nobody has this id") && !absent.contains("counts from"),
+            "{absent}"
+        );
+        assert!(absent.contains("fieldgate scan modbus 10.0.0.9:502"), "{absent}");
+        assert!(told(7, 2).contains("id 3 holding 6 --rtu --explain"), "{}", told(7, 2));
+        assert!(told(0, 2).contains("id 3 input 0 --rtu"), "{}", told(0, 2));
+        assert!(told(7, 6).contains("id 3 holding 7 --rtu"), "{}", told(7, 6));
+    }
+}

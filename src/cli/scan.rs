@@ -104,6 +104,11 @@ impl Modbus {
         let search = Search::new(target, ids.0, &self.line)
             .all(self.all)
             .timeout(self.timeout.map(Duration::from));
+        if search.ids.is_empty() {
+            let message =
+                "--ids: 0 is everybody on a line, and nobody answers to it; 1-247 are devices";
+            return Err(Fatal::new(Exit::Usage, message));
+        }
         let (models, troubles) = models::models(config);
         for trouble in troubles {
             tracing::warn!("{trouble}");
@@ -130,7 +135,9 @@ impl Modbus {
             let notice: Box<crate::events::Notice> = notice;
             return Err(Fatal::new(Exit::Unreachable, notice.to_string()));
         }
-        let report = report::Report { target, search: &search, sight: &sight, known: &known };
+        let polled = sight.found.is_empty() && target.is_polled(config);
+        let report =
+            report::Report { target, search: &search, sight: &sight, known: &known, polled };
         let text = if self.json { report.json().to_string() } else { report.text() };
         // A closed pipe is the reader's choice.
         let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
@@ -145,18 +152,24 @@ pub(super) async fn name_all(
     models: &[models::Model],
 ) -> Vec<Known> {
     let mut known = Vec::new();
-    let Sight { found, vanished, .. } = sight;
+    let Sight { found, vanished, slow, .. } = sight;
+    let patience = if *slow { limits::SCAN_PATIENCE } else { limits::ASK_TIMEOUT };
     for found in &*found {
         let Ok(mut inquiry) = target.open(found.link.clone()).await else {
             *vanished |= target.is_serial();
             continue;
         };
         for (id, _) in &found.ids {
-            known.push(identify(&mut inquiry, found, *id, models).await);
+            known.push(identify(&mut inquiry, found, *id, (models, patience)).await);
         }
     }
     known
 }
+
+/// Ids that the line of progress names.
+const PROGRESS_IDS_MAX: usize = 4;
+/// Columns of a terminal that does not say how many it has.
+const CONSOLE_COLUMNS: usize = 80;
 
 /// The line of progress on a terminal; nothing anywhere else.
 pub(super) struct Shown {
@@ -176,6 +189,7 @@ impl Shown {
         let Progress { way, id, found, left } = progress;
         let found = match found.as_slice() {
             [] => String::new(),
+            ids if ids.len() > PROGRESS_IDS_MAX => format!("   {} ids answer", ids.len()),
             ids => format!("   answers: {}", join(ids)),
         };
         self.put(&format!("{way}   id {id}{found}   at most {} left", rounded(*left)));
@@ -188,8 +202,13 @@ impl Shown {
     }
 
     fn put(&mut self, text: &str) {
-        let width = text.chars().count();
         let mut err = io::stderr().lock();
+        // A line that wraps cannot be written over. Serial consoles do not know how wide they are.
+        let columns = rustix::termios::tcgetwinsize(&err).map_or(0, |size| size.ws_col);
+        let columns = if columns == 0 { CONSOLE_COLUMNS } else { columns.into() };
+        let text: String = text.chars().take(columns - 1).collect();
+        let width = text.chars().count();
+        self.width = self.width.min(columns - 1);
         let _ = write!(err, "\r{text:<pad$}\r{text}", pad = self.width.max(width));
         let _ = err.flush();
         self.width = width;

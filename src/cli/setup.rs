@@ -22,9 +22,9 @@ use crate::events::{counted, firsthour};
 /// Sets the gateway up: name, ports, scan, templates, first values, uplink
 #[derive(Debug, Args)]
 #[command(after_help = "Keys for --answers and --set:
-  name, port, line, scan, ids, device.ID.take, device.ID.template, device.ID.point,
-  device.ID.point.2, device.ID.name, preview, more, uplink, user,
-  password, ca, uplink.keep, write, start
+  name, port, port.2, line, scan, scan.again, ids, port-name, device.ID.take,
+  device.ID.template, device.ID.point, device.ID.point.2, device.ID.name, preview, more,
+  more.2, again, uplink, user, password, ca, uplink.keep, write, start
 A value of \"-\" means none. fieldgate setup --yes takes every default that nobody answers.")]
 pub(super) struct Setup {
     /// Answers, one `key = value` a line; what it does not name is asked, or takes its default where
@@ -52,6 +52,10 @@ impl Setup {
         may_write(main).map_err(|error| {
             let notice = firsthour::not_written(main, error.kind());
             Fatal::new(Exit::Unreachable, notice.to_string())
+        })?;
+        is_text(main).map_err(|why| {
+            let notice = firsthour::not_migrated(main, why);
+            Fatal::new(Exit::Problem, notice.to_string())
         })?;
         let ask = Asker::new(self.answers.as_deref(), &self.set, self.yes)
             .map_err(|why| Fatal::new(Exit::Usage, why))?;
@@ -204,6 +208,19 @@ fn may_write(main: &Path) -> std::io::Result<()> {
     match folder.ancestors().find(|folder| folder.is_dir()) {
         Some(folder) => Ok(access(folder, Access::WRITE_OK)?),
         None => Ok(()),
+    }
+}
+
+/// Refuses a main file that is there and cannot be read as text, since every change begins with what it
+/// says: it must not be taken for one that is not there, and written over.
+fn is_text(main: &Path) -> Result<(), &'static str> {
+    use std::io::ErrorKind;
+    match std::fs::read_to_string(main) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err("is not UTF-8"),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => Err("is a folder"),
+        Err(_) => Err("cannot be read"),
     }
 }
 

@@ -69,7 +69,8 @@ fn gather(main: &Path) -> (Parts, Redactor) {
     add("about.txt", about(main));
     for file in outline::files(main) {
         let folder = main.parent().unwrap_or(Path::new(""));
-        let name = file.strip_prefix(folder).unwrap_or(&file).display().to_string();
+        let name = file.strip_prefix(folder).unwrap_or(&file);
+        let name = name.strip_prefix(".").unwrap_or(name).display().to_string();
         let text = std::fs::read(&file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         add(&format!("config/{name}"), text.unwrap_or_else(|e| refused(&file, &e)));
     }

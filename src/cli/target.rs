@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::config::{host_and_port, outline};
+use crate::config::{self, host_and_port, outline};
 use crate::error::{Exit, Fatal};
 use crate::events::{Notice, firsthour, modbus, serial};
 use crate::sources::line::ports::{self, holder};
@@ -33,7 +34,7 @@ pub(super) enum Target {
 }
 
 /// The port of Modbus TCP (MODBUS Messaging on TCP/IP 1.0b, section 4.2.2.1).
-const MODBUS_PORT: u16 = 502;
+pub(super) const MODBUS_PORT: u16 = 502;
 
 impl Target {
     /// Finds out what is meant.
@@ -51,6 +52,10 @@ impl Target {
             let line = LineSettings::parse(&port.line).unwrap_or(LineSettings::DEFAULT);
             Some((port.name.clone(), line))
         };
+        if named.trim().is_empty() {
+            let notice = firsthour::no_target(named, "names no port or host", "fieldgate ports");
+            return Err(Fatal::new(Exit::Usage, notice.to_string()));
+        }
         if named.starts_with(['/', '.']) {
             let path = Path::new(named);
             if !path.exists() {
@@ -148,10 +153,34 @@ impl Target {
         Some(firsthour::in_use(&subject, path, &holder.command, holder.pid, daemon))
     }
 
+    /// Whether a gateway that runs here has a device at this host.
+    pub(super) fn is_polled(&self, config: &Path) -> bool {
+        let is_here = |via: &str| {
+            let bus = bus_of(via).and_then(|bus| host_and_port(bus, Some(MODBUS_PORT)).ok());
+            bus.is_some_and(|(host, port)| *self == Self::Network { host, port })
+        };
+        let there = outline::outline(config).devices.iter().any(|device| is_here(&device.via));
+        // Whoever may not connect to its socket is refused by somebody, too.
+        let runs = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        there
+            && UnixStream::connect(config::socket(config))
+                .map_or_else(|error| runs(&error), |_| true)
+    }
+
     fn not_opened(&self, error: &io::Error) -> Notice {
         let subject = self.subject();
-        let Self::Serial { path, .. } = self else {
-            return modbus::not_connected(&subject, &self.to_string(), error);
+        let path = match self {
+            Self::Serial { path, .. } => path,
+            Self::Network { host, .. } => {
+                let notice = modbus::not_connected(&subject, &self.to_string(), error);
+                // A name that nobody knows may have been meant as a port's.
+                return match host.contains(['.', ':']) || is_answer(error) {
+                    true => notice,
+                    false => notice
+                        .likely("it is meant as a serial port, and none has this name")
+                        .try_next("fieldgate ports"),
+                };
+            }
         };
         match error.kind() {
             _ if !path.exists() => serial::missing(&subject, path),
@@ -184,6 +213,15 @@ fn bus_of(via: &str) -> Option<&str> {
     }
 }
 
+/// Whether an error comes from the network, and not from looking a name up.
+fn is_answer(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+    };
+    let kinds = [ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut];
+    kinds.contains(&error.kind())
+}
+
 /// Whether two paths lead to the same node.
 fn same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
@@ -192,6 +230,20 @@ fn same(a: &Path, b: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_polled_when_a_device_is_there_and_the_gateway_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("fieldgate.toml");
+        let text = "[api]\nsocket = \"api.sock\"\n\
+                    [device.plc]\nvia = \"modbus tcp 10.0.0.9 id 1\"\n";
+        std::fs::write(&config, text).unwrap();
+        let at = |host: &str| Target::Network { host: host.to_owned(), port: 502 };
+        assert!(!at("10.0.0.9").is_polled(&config), "nothing runs");
+        let _gateway = std::os::unix::net::UnixListener::bind(folder.path().join("api.sock"));
+        assert!(at("10.0.0.9").is_polled(&config));
+        assert!(!at("10.0.0.8").is_polled(&config), "there is no device");
+    }
 
     #[test]
     fn ports_nodes_and_hosts_are_told_apart() {
@@ -217,6 +269,13 @@ mod tests {
         assert_eq!(find("[::1]:1502").unwrap().to_string(), "[::1]:1502");
         let gone = find("/dev/ttyNONE").unwrap_err();
         assert!(gone.exit == Exit::Unreachable && gone.message.contains("FG-S01"), "{gone}");
+        let none = find(" ").unwrap_err();
+        assert!(none.exit == Exit::Usage && none.message.contains("fieldgate ports"), "{none}");
+        let unknown = Target::Network { host: "rs485-7".into(), port: 502 };
+        let told = unknown.not_opened(&io::Error::other("no such name")).to_string();
+        assert!(told.contains("meant as a serial port"), "{told}");
+        let refused = unknown.not_opened(&io::ErrorKind::ConnectionRefused.into()).to_string();
+        assert!(!refused.contains("serial port"), "{refused}");
         let none = find("plc:port").unwrap_err();
         assert!(none.exit == Exit::Usage && none.message.contains("bus"), "{none}");
     }

@@ -10,7 +10,7 @@ use super::keys;
 use super::layer::Layer;
 use super::merge::Document;
 use super::reader::Table;
-use super::text::{Place, Text};
+use super::text::{Place, Text, read_bytes};
 use crate::api;
 use crate::limits;
 use crate::rules::signature::{Key, Keys};
@@ -62,12 +62,33 @@ pub fn trust(document: &Document<'_>, findings: &Findings) -> Keys {
 /// told from files that may be faulty, or not readable for who asks.
 #[must_use]
 pub fn socket(path: &Path) -> PathBuf {
-    let named = |file: PathBuf| {
-        let text = std::fs::read_to_string(&file).ok()?;
-        let table: toml::Table = text.parse().ok()?;
-        let socket = table.get("api")?.get("socket")?.as_str()?;
-        Some(file.parent().unwrap_or(Path::new(".")).join(socket))
+    named(path, "api", "socket").unwrap_or_else(|| api::DEFAULT_SOCKET.into())
+}
+
+/// Returns where the buffer of the configuration at `path` is, told as [`socket`] is: versions lie
+/// beside it, and one goes back to them when the files are faulty.
+#[must_use]
+pub fn buffer(path: &Path) -> PathBuf {
+    let default = || {
+        let key = keys::BUFFER.iter().find(|key| key.name == "path");
+        key.and_then(|key| key.default).unwrap_or_default().into()
     };
-    let mut all = std::iter::once(path.to_owned()).chain(files::conf_d(path));
-    all.find_map(named).unwrap_or_else(|| api::DEFAULT_SOCKET.into())
+    named(path, "buffer", "path").unwrap_or_else(default)
+}
+
+/// Finds a path that one of the files names. A fault elsewhere in a file does not hide it.
+fn named(path: &Path, table: &str, key: &str) -> Option<PathBuf> {
+    let of = |file: PathBuf| {
+        let text = String::from_utf8(read_bytes(&file, limits::CONFIG_BYTES_MAX).ok()?).ok()?;
+        let root = match DeTable::parse(&text) {
+            Ok(root) => root,
+            // As in loading: noise of megabytes is not searched.
+            Err(_) if text.len() > limits::CONFIG_RECOVERY_BYTES_MAX => return None,
+            Err(_) => DeTable::parse_recoverable(&text).0,
+        };
+        let root = root.into_inner();
+        let value = root.get(table)?.get_ref().as_table()?.get(key)?.get_ref().as_str()?.to_owned();
+        Some(file.parent().unwrap_or(Path::new(".")).join(value))
+    };
+    std::iter::once(path.to_owned()).chain(files::conf_d(path)).find_map(of)
 }

@@ -52,6 +52,18 @@ pub fn read_conf_d(texts: &mut Vec<Text>, drafts: &[(PathBuf, String)], findings
         return;
     }
     for path in paths {
+        if path.file_name().is_some_and(|name| name.to_str().is_none()) {
+            findings.fault(
+                Fault::of_file(
+                    &codes::UNREADABLE,
+                    &path.to_string_lossy(),
+                    "the name of the file is not UTF-8",
+                    "versions of the configuration keep its files by name, and could not keep this one",
+                )
+                .hint("rename it"),
+            );
+            continue;
+        }
         match Text::drafted(&path, drafts, bytes_left(texts)) {
             Ok(text) => texts.push(text),
             Err(fault) => findings.fault(*fault),

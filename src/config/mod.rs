@@ -57,7 +57,7 @@ use crate::sources::{coap, modbus, serial as serial_source, zigbee2mqtt};
 use crate::store;
 use crate::uplink::settings::Uplink;
 
-pub use access::socket;
+pub use access::{buffer, socket};
 pub use case::Test;
 pub use fault::{Fault, Faults};
 pub use findings::{Origin, Setting};

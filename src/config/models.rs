@@ -60,6 +60,17 @@ pub fn models(main: &Path) -> (Vec<Model>, Vec<String>) {
     (models, troubles)
 }
 
+/// Returns the names of all templates of Modbus devices that the configuration at `main` can use.
+#[must_use]
+pub fn names(main: &Path) -> Vec<String> {
+    let is_modbus = |content: &str| {
+        let table = content.parse::<Table>().unwrap_or_default();
+        table.get("protocol").and_then(Value::as_str) == Some("modbus")
+    };
+    let all = template::all(main).into_iter();
+    all.filter(|(_, content)| is_modbus(content)).map(|(name, _)| name).collect()
+}
+
 fn model(name: &str, table: &Table) -> Result<Option<Model>, String> {
     let text = |key: &str| table.get(key).and_then(Value::as_str);
     let Some(written) = table.get("probe") else { return Ok(None) };
@@ -138,6 +149,20 @@ mod tests {
         let names: Vec<_> = models.iter().map(|model| &*model.template).collect();
         assert_eq!(names, ["eastron-sdm630", "simex-trs-02a", "sunspec-inverter"]);
         assert!(models.iter().all(|model| model.probes.len() >= 2 && !model.about.is_empty()));
+    }
+
+    #[test]
+    fn a_template_without_a_probe_can_be_named_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("templates")).unwrap();
+        let put = |name: &str, text: &str| {
+            std::fs::write(folder.path().join("templates").join(name), text).unwrap();
+        };
+        put("pump.toml", "protocol = \"modbus\"\n[points]\na = { at = \"holding 1\" }\n");
+        put("scale.toml", "protocol = \"serial\"\n");
+        put("two words.toml", "protocol = \"modbus\"\n");
+        let names = names(&folder.path().join("fieldgate.toml"));
+        assert_eq!(names, ["eastron-sdm630", "pump", "simex-trs-02a", "sunspec-inverter"]);
     }
 
     #[test]

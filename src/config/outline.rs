@@ -12,7 +12,7 @@ use crate::limits;
 pub struct Outline {
     /// The files there are, the main one first.
     pub files: Vec<PathBuf>,
-    /// Those of them that are no TOML.
+    /// Those of them that are no TOML, or not even text.
     pub broken: Vec<PathBuf>,
     /// `gateway.name`.
     pub gateway: Option<String>,
@@ -53,10 +53,10 @@ pub struct Device {
 pub fn outline(main: &Path) -> Outline {
     let mut outline = Outline::default();
     for file in files(main) {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        match text.parse::<Table>() {
-            Ok(table) => outline.take(&table, &folder(&file)),
-            Err(_) => outline.broken.push(file.clone()),
+        let text = std::fs::read_to_string(&file).ok();
+        match text.and_then(|text| text.parse::<Table>().ok()) {
+            Some(table) => outline.take(&table, &folder(&file)),
+            None => outline.broken.push(file.clone()),
         }
         outline.files.push(file);
     }
@@ -149,12 +149,14 @@ mod tests {
         put("conf.d/a.toml", "[device.m]\nvia = \"modbus a id 1\"\ntemplate = \"t\"\n");
         put("conf.d/b.toml", "[device.m\n");
         put("conf.d/.c.toml.new", "[device.n]\n");
+        let latin = folder.path().join("conf.d/d.toml");
+        std::fs::write(&latin, b"# Z\xE4hler\n[device.o]\n").unwrap();
         let outline = outline(&main);
         assert_eq!(outline.gateway.as_deref(), Some("g"));
         assert_eq!(outline.port("a").unwrap().line, "9600 8N1");
         assert_eq!(outline.devices[0].template.as_deref(), Some("t"));
-        assert_eq!((outline.devices.len(), outline.files.len()), (1, 3));
-        assert_eq!(outline.broken, [folder.path().join("conf.d/b.toml")]);
+        assert_eq!((outline.devices.len(), outline.files.len()), (1, 4));
+        assert_eq!(outline.broken, [folder.path().join("conf.d/b.toml"), latin]);
         assert!(super::outline(Path::new("/nonexistent/x.toml")).files.is_empty());
     }
 }

@@ -32,8 +32,7 @@ pub fn find(
 ) -> Result<Text, Box<Fault>> {
     let file = format!("{name}.toml");
     let folders = folders(main_folder, place.text);
-    let is_plain = value::name_trouble(name).is_none() && !name.starts_with('.');
-    for folder in folders.iter().filter(|_| is_plain) {
+    for folder in folders.iter().filter(|_| is_plain(name)) {
         let path = folder.join(&file);
         if path.is_file() {
             let mut text = Text::read(&path, bytes_max)?;
@@ -81,6 +80,11 @@ pub fn all(main: &Path) -> Vec<(String, String)> {
     names.into_iter().filter_map(|name| Some((name.clone(), content(&name)?))).collect()
 }
 
+/// Whether a template may have this name.
+fn is_plain(name: &str) -> bool {
+    value::name_trouble(name).is_none() && !name.starts_with('.')
+}
+
 fn folders(main_folder: &Path, text: &Text) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for folder in [main_folder, &text.folder] {
@@ -99,6 +103,8 @@ fn known(folders: &[PathBuf]) -> Vec<String> {
             Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_owned())
         }));
     }
+    // `find` takes no other names, so nobody is offered them.
+    names.retain(|name| is_plain(name));
     names.sort();
     names.dedup();
     names

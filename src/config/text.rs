@@ -175,9 +175,11 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-fn read_bytes(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
-    let about = file.metadata()?;
+/// Reads a plain file, and at most one byte more than `bytes_max`: who gets more knows that it is too
+/// large.
+pub(super) fn read_bytes(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    // Looked at before it is opened: opening a pipe waits until somebody writes to it.
+    let about = std::fs::metadata(path)?;
     if about.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
@@ -185,6 +187,7 @@ fn read_bytes(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
         // A pipe or a device could keep us waiting for ever.
         return Err(std::io::ErrorKind::InvalidInput.into());
     }
+    let file = std::fs::File::open(path)?;
     let mut bytes = Vec::new();
     file.take(bytes_max.min(limits::CONFIG_BYTES_MAX) as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use super::text::Text;
+use super::text::{Text, read_bytes};
 use crate::events::apply as codes;
 use crate::limits;
 
@@ -47,13 +47,38 @@ impl Texts {
         }
         let mut texts = Self::default();
         texts.take(MAIN, main)?;
+        texts.take_folders(main)?;
+        Ok(texts)
+    }
+
+    /// Reads what stands on disk, as [`Texts::read`]; there may be no main file yet.
+    ///
+    /// # Errors
+    /// As [`Texts::read`].
+    pub fn present(main: &Path) -> io::Result<Self> {
+        if fs::symlink_metadata(main).is_ok() || unfinished(main).is_some() {
+            return Self::read(main);
+        }
+        let mut texts = Self::default();
+        texts.take_folders(main)?;
+        Ok(texts)
+    }
+
+    fn take_folders(&mut self, main: &Path) -> io::Result<()> {
         for folder in ["conf.d", "templates"] {
             for path in files_in(&folder_of(main).join(folder))? {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                texts.take(&format!("{folder}/{name}"), &path)?;
+                let name = path.file_name().and_then(|name| name.to_str());
+                let taken = match name {
+                    Some(name) => self.take(&format!("{folder}/{name}"), &path),
+                    None => Err(ErrorKind::InvalidData.into()),
+                };
+                // A template that cannot be read is missed where a device names it, and only there.
+                if folder == "conf.d" {
+                    taken?;
+                }
             }
         }
-        Ok(texts)
+        Ok(())
     }
 
     /// Reads a candidate: a folder that holds a whole configuration, or files that take their place
@@ -72,6 +97,7 @@ impl Texts {
         let mut texts = present.clone();
         for path in given {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            fs::metadata(path)?;
             if path.file_name() == main.file_name() || name == MAIN {
                 texts.take(MAIN, path)?;
             } else if name.ends_with(".toml") && !name.starts_with('.') {
@@ -84,7 +110,7 @@ impl Texts {
     }
 
     fn take(&mut self, name: &str, path: &Path) -> io::Result<()> {
-        let bytes = fs::read(path)?;
+        let bytes = read_bytes(path, limits::CONFIG_BYTES_MAX)?;
         if self.bytes() + bytes.len() > limits::CONFIG_BYTES_MAX {
             return Err(ErrorKind::FileTooLarge.into());
         }
@@ -181,7 +207,8 @@ fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_plain))
+        // Those whose names are no UTF-8 are among them: they are told of, and not passed over.
+        .filter(|path| path.file_name().is_some_and(|name| is_plain(&name.to_string_lossy())))
         .take(limits::CONFIG_FILES_MAX + 1)
         .collect();
     if paths.len() > limits::CONFIG_FILES_MAX {
@@ -231,6 +258,7 @@ pub(super) fn unfinished_fault(main: &Path) -> Fault {
 /// # Errors
 /// When the folder does not let itself be written. What was begun is taken back, or can be finished.
 pub fn install(main: &Path, texts: &Texts) -> io::Result<()> {
+    let _alone = lock(main);
     Installation::new(main, &mut |_| Ok(())).run(texts)
 }
 
@@ -239,9 +267,21 @@ pub fn install(main: &Path, texts: &Texts) -> io::Result<()> {
 /// # Errors
 /// As [`install`].
 pub fn finish(main: &Path) -> io::Result<bool> {
+    if unfinished(main).is_none() {
+        return Ok(false);
+    }
+    let _alone = lock(main);
+    // Whoever had the lock may be the one who finished it.
     let Some(texts) = unfinished(main) else { return Ok(false) };
     Installation::new(main, &mut |_| Ok(())).place(&texts)?;
     Ok(true)
+}
+
+/// Keeps others from installing there until it is dropped: there is one journal, and one file beside
+/// each. Waits for whoever is at it. A file system that knows no locks is written without.
+fn lock(main: &Path) -> Option<File> {
+    let folder = File::open(folder_of(main)).ok()?;
+    folder.lock().ok().map(|()| folder)
 }
 
 /// One installation; `step` is asked before each change of the disk, so that a test can cut there.
@@ -278,7 +318,13 @@ impl<'a> Installation<'a> {
         for folder in ["conf.d", "templates"] {
             for path in files_in(&self.folder.join(folder))? {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if !texts.0.contains_key(&format!("{folder}/{name}")) {
+                let named = format!("{folder}/{name}");
+                // A template that no version can hold is not what this one left out.
+                let is_foreign = || {
+                    folder == "templates"
+                        && (name.is_empty() || Texts::default().take(&named, &path).is_err())
+                };
+                if !texts.0.contains_key(&named) && !is_foreign() {
                     (self.step)("remove")?;
                     fs::remove_file(&path)?;
                 }
@@ -340,116 +386,4 @@ fn sync_folder(folder: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{self, Options};
-
-    fn texts(all: &[(&str, &str)]) -> Texts {
-        Texts(all.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
-    }
-
-    const OLD: &str = "[gateway]\nname = \"g\"\n[source.a]\nvia = \"coap listen 127.0.0.1:1\"\n";
-    const NEW: &str = "[gateway]\nname = \"g\"\n[source.b]\nvia = \"coap listen 127.0.0.1:2\"\n";
-    const MORE: &str = "[source.c]\nvia = \"coap listen 127.0.0.1:3\"\n";
-
-    fn old() -> Texts {
-        texts(&[(MAIN, OLD), ("conf.d/gone.toml", MORE)])
-    }
-
-    fn new() -> Texts {
-        let other = "[source.d]\nvia = \"coap listen 127.0.0.1:4\"\n";
-        texts(&[(MAIN, NEW), ("conf.d/more.toml", MORE), ("conf.d/other.toml", other)])
-    }
-
-    /// Installs, and dies at the step of this number. Returns whether it came so far.
-    fn install_and_die(main: &Path, texts: &Texts, at: usize) -> bool {
-        let mut steps = 0;
-        let mut die = |_: &str| {
-            steps += 1;
-            if steps > at { Err(io::Error::other("the power is gone")) } else { Ok(()) }
-        };
-        Installation::new(main, &mut die).run(texts).is_err()
-    }
-
-    #[test]
-    fn a_power_cut_at_any_step_leaves_the_old_configuration_or_the_new_one_whole() {
-        let mut outcomes = Vec::new();
-        for at in 0.. {
-            let folder = tempfile::tempdir().unwrap();
-            let main = folder.path().join("fieldgate.toml");
-            install(&main, &old()).unwrap();
-            assert_eq!(Texts::read(&main).unwrap(), old());
-            let died = install_and_die(&main, &new(), at);
-            let left = Texts::read(&main).unwrap();
-            assert!(left == old() || left == new(), "step {at} left a mixture: {left:?}");
-            assert!(died || left == new());
-            // What loads is what was read, and finishing changes nothing of it.
-            let sources = |config: config::Config| config.sources.len();
-            let before = sources(config::load(&main, Options::default()).unwrap());
-            assert_eq!(before, left.0.len());
-            finish(&main).unwrap();
-            assert_eq!(Texts::read(&main).unwrap(), left);
-            assert!(unfinished(&main).is_none());
-            // And the next installation is not in its way.
-            install(&main, &new()).unwrap();
-            assert_eq!(Texts::read(&main).unwrap(), new());
-            outcomes.push(left == new());
-            if !died {
-                break;
-            }
-        }
-        assert!(outcomes.len() > 8, "too few steps: {outcomes:?}");
-        assert!(!outcomes[0] && outcomes[outcomes.len() - 1]);
-        assert!(outcomes.is_sorted(), "it went back and forth: {outcomes:?}");
-    }
-
-    #[test]
-    fn a_file_keeps_its_mode_and_a_link_what_it_points_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let main = folder.path().join("fieldgate.toml");
-        let real = folder.path().join("real.toml");
-        fs::write(&real, OLD).unwrap();
-        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
-        std::os::unix::fs::symlink(&real, &main).unwrap();
-        install(&main, &new()).unwrap();
-        assert!(fs::symlink_metadata(&main).unwrap().is_symlink());
-        assert_eq!(fs::read_to_string(&real).unwrap(), NEW);
-        for path in [real, folder.path().join("conf.d/more.toml")] {
-            assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o640);
-        }
-    }
-
-    #[test]
-    fn a_journal_that_is_no_whole_one_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let main = folder.path().join("fieldgate.toml");
-        install(&main, &old()).unwrap();
-        for odd in
-            ["", "{\"fieldgate.toml\": \"[gat", "{}", "{\"../x\": \"\", \"fieldgate.toml\": \"\"}"]
-        {
-            fs::write(folder.path().join(JOURNAL), odd).unwrap();
-            assert_eq!(Texts::read(&main).unwrap(), old(), "{odd}");
-        }
-    }
-
-    #[test]
-    fn a_candidate_is_a_folder_or_files_that_find_their_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let main = folder.path().join("live/fieldgate.toml");
-        fs::create_dir(folder.path().join("live")).unwrap();
-        install(&main, &old()).unwrap();
-        let other = folder.path().join("other");
-        fs::create_dir(&other).unwrap();
-        install(&other.join("fieldgate.toml"), &new()).unwrap();
-        let whole = Texts::candidate(&old(), &main, std::slice::from_ref(&other)).unwrap();
-        assert_eq!(whole, new());
-        let more = other.join("conf.d/more.toml");
-        let one = Texts::candidate(&old(), &main, std::slice::from_ref(&more)).unwrap();
-        assert_eq!(old().difference(&one), [("conf.d/more.toml".to_owned(), "added")]);
-        let difference = old().difference(&whole);
-        assert!(difference.contains(&("conf.d/gone.toml".to_owned(), "removed")), "{difference:?}");
-        fs::write(other.join("note.txt"), "").unwrap();
-        let odd = Texts::candidate(&old(), &main, &[other.join("note.txt")]).unwrap_err();
-        assert_eq!(odd.kind(), ErrorKind::InvalidInput);
-    }
-}
+mod tests;

@@ -365,9 +365,15 @@ pub fn not_aside(path: &Path) -> Notice {
 #[must_use]
 pub fn unusable(path: &Path, words: &str) -> Notice {
     Notice::error(&UNUSABLE, subject(path), format!("cannot be opened: {words}"))
-        .likely("the folder belongs to another user")
+        .likely(
+            "the folder, or a file in it, belongs to another user: fieldgate was once run by root",
+        )
         .likely("`path` in the `buffer` table has a typing error")
-        .try_next("ls -ld on the folder")
+        .try_next("sudo ls -la on the folder: all of it should belong to fieldgate")
+        .try_next(format!(
+            "sudo chown fieldgate: {}*; sudo systemctl restart fieldgate",
+            path.display()
+        ))
 }
 
 #[cfg(test)]

@@ -185,11 +185,13 @@ pub static SETUP_FAULTY: Code = Code {
 
 /// Nobody answered.
 #[must_use]
-pub fn nothing(subject: &str, tried: &str, serial: bool, ids: &str) -> Notice {
+pub fn nothing(subject: &str, tried: &str, (serial, echo): (bool, bool), ids: &str) -> Notice {
     let notice = Notice::warning(&NOTHING, subject, format!("has nobody who answers: {tried}"));
     if serial {
+        let came =
+            if echo { "Nothing but the echo came back." } else { "Not a single byte came back." };
         notice
-            .seen("Not a single byte came back.")
+            .seen(came)
             .likely("A and B are swapped, or the line is not connected")
             .likely("the device is off, or Modbus is disabled in its menu")
             .likely(format!("its id is not among {ids}"))
@@ -201,6 +203,14 @@ pub fn nothing(subject: &str, tried: &str, serial: bool, ids: &str) -> Notice {
             .likely("the device answers certain addresses only")
             .try_next("scan again with --ids 0-255")
     }
+}
+
+/// Adds to what was not found at a host that the gateway has a connection there, too.
+#[must_use]
+pub fn polled(notice: Notice) -> Notice {
+    notice
+        .seen("The gateway polls this host at the moment; many devices take one connection only.")
+        .try_next("sudo systemctl stop fieldgate; then again; then sudo systemctl start fieldgate")
 }
 
 /// Bytes came and no answer; `unasked` when they came before anything was sent.
@@ -220,15 +230,32 @@ pub fn noise(subject: &str, where_: &str, bytes: usize, unasked: bool) -> Notice
             .likely("a device talks at another speed or parity than its answer was listened for")
             .likely("two devices have the same id")
             .likely("the line lacks its termination of 120 ohms")
-            .try_next("fieldgate scan modbus PORT --all")
+            .try_next(format!(
+                "fieldgate scan modbus {} --all",
+                subject.strip_prefix("port ").unwrap_or(subject)
+            ))
     }
 }
 
-/// The adapter echoes.
+/// A host sends bytes that are no Modbus.
 #[must_use]
-pub fn echo(subject: &str) -> Notice {
+pub fn foreign(subject: &str, bytes: usize) -> Notice {
+    let what = format!("sends {} that are no Modbus", counted(bytes, "byte"));
+    Notice::warning(&NOISE, subject, what)
+        .likely("something else than Modbus listens on that port")
+        .likely("behind the converter a device talks at another speed or parity than is set there")
+        .try_next("look up the port of Modbus in the device's menu; it is usually 502")
+}
+
+/// The adapter echoes; `answered` when somebody was heard besides.
+#[must_use]
+pub fn echo(subject: &str, answered: bool) -> Notice {
+    let seen = match answered {
+        true => "Answers were found behind the echo; the gateway would take it for damage.",
+        false => "The gateway would take the echo for a damaged answer.",
+    };
     Notice::warning(&ECHO, subject, "gives back what is sent")
-        .seen("Answers were found behind the echo; the gateway would take it for damage.")
+        .seen(seen)
         .likely("the adapter is in four-wire mode, or its echo switch is on")
         .try_next("switch the adapter's echo off")
 }

@@ -100,7 +100,10 @@ pub fn port_not_opened(bus: &str, path: &str, error: &io::Error) -> Notice {
         ),
         io::ErrorKind::PermissionDenied => (
             format!("may not open {path}"),
-            ["the user of the gateway is not in group dialout", "the port belongs to root alone"],
+            [
+                "the user of the gateway is not in the port's group (dialout)",
+                "its driver was loaded after the service had started: sudo systemctl restart fieldgate",
+            ],
         ),
         io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => (
             format!("cannot open {path}: another program uses it"),
@@ -132,12 +135,15 @@ pub fn port_vanished(bus: &str, path: &str) -> Notice {
 /// A connection that cannot be made.
 #[must_use]
 pub fn not_connected(bus: &str, address: &str, error: &io::Error) -> Notice {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let (bracketed, port) = address.rsplit_once(':').unwrap_or((address, "502"));
+    let host = bracketed.trim_start_matches('[').trim_end_matches(']');
     let next = match error.kind() {
         // Somebody is there: who answers at the usual port?
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset if port != "502" => {
+            format!("fieldgate scan modbus {bracketed}:502")
+        }
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
-            format!("fieldgate scan modbus {host}")
+            format!("fieldgate scan modbus {address}        (after a look into its menu)")
         }
         io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable

@@ -26,6 +26,7 @@ use crate::api::{ConfigOrder, Refusal, Why};
 use crate::config::{self, Config, Faults, Options, Texts, texts};
 use crate::error::Fatal;
 use crate::events::{Notice, apply as say, gateway as told};
+use crate::limits;
 
 /// An order and where its answer is awaited.
 pub(super) type Asked = (ConfigOrder, oneshot::Sender<Result<Value, Refusal>>);
@@ -127,12 +128,26 @@ impl Changes {
     async fn begin(&mut self, gateway: &Gateway) {
         let path = self.path.clone();
         let versions = self.versions.clone();
-        let read = on_a_thread(move || (Texts::read(&path).ok(), versions.list())).await;
-        let (texts, versions) = read.unwrap_or_default();
-        for version in versions.iter().filter(|version| version.state == State::OnTrial) {
-            self.mark(gateway, version.number, State::WentBack).await;
+        let read = on_a_thread(move || {
+            let texts = Texts::read(&path).ok();
+            let tried =
+                versions.list().into_iter().filter(|version| version.state == State::OnTrial);
+            let is_installed =
+                |number| texts.is_some() && versions.read(number).map(|(_, texts)| texts) == texts;
+            let tried = tried.map(|version| (version.number, is_installed(version.number)));
+            let tried = tried.collect::<Vec<_>>();
+            (texts, tried)
+        });
+        let (texts, tried) = read.await.unwrap_or_default();
+        for (number, is_installed) in tried {
+            if is_installed {
+                // Somebody had confirmed it, and was cut off before the daemon was told.
+                self.mark(gateway, number, State::Kept).await;
+                continue;
+            }
+            self.mark(gateway, number, State::WentBack).await;
             let why = "was on trial when the daemon ended";
-            gateway.events.raise(say::went_back(version.number, why));
+            gateway.events.raise(say::went_back(number, why));
         }
         self.note_unfinished(gateway);
         if let Some(texts) = texts {
@@ -143,13 +158,13 @@ impl Changes {
     async fn serve(&mut self, (order, reply): Asked, gateway: &mut Gateway) {
         let done = match order {
             ConfigOrder::Plan { texts } => self.plan(gateway, texts.map(Texts)).await,
-            ConfigOrder::Reload { by } => match self.reload(gateway, &by).await {
+            ConfigOrder::Reload { by } => match self.reload(gateway, &plain(&by)).await {
                 Ok(plan) => Ok(json!({ "plan": plan, "text": plan.to_string() })),
                 Err(notice) => Err(Refusal::new(Why::Refused, notice)),
             },
             ConfigOrder::Apply { texts, confirm_s, by } => {
                 let patience = Duration::from_secs(confirm_s);
-                self.try_out(gateway, Texts(texts), patience, &by).await
+                self.try_out(gateway, Texts(texts), patience, &plain(&by)).await
             }
             ConfigOrder::Confirm { anyway, installed } => {
                 self.confirm(gateway, anyway, installed).await
@@ -322,6 +337,11 @@ async fn hung_up(signal: &mut Option<Signal>) {
     if heard.is_none() {
         std::future::pending().await
     }
+}
+
+/// Whoever may use the socket says who it is, and that goes to the log, the history and terminals.
+fn plain(by: &str) -> String {
+    by.chars().filter(|c| !c.is_control()).take(limits::CONFIG_BY_CHARS_MAX).collect()
 }
 
 async fn until(at: Option<Instant>) {

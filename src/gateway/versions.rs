@@ -61,8 +61,13 @@ impl Versions {
     /// Returns where the versions of this configuration are: beside its buffer, in the state folder.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let folder = config.store.path.parent().unwrap_or(Path::new("."));
-        Self { folder: folder.join("versions") }
+        Self::beside(&config.store.path)
+    }
+
+    /// Returns where the versions are that lie beside this buffer.
+    #[must_use]
+    pub fn beside(buffer: &Path) -> Self {
+        Self { folder: buffer.parent().unwrap_or(Path::new(".")).join("versions") }
     }
 
     /// Returns all that is kept, newest first. What cannot be read is not among them.

@@ -15,6 +15,10 @@ pub const SCAN_TIMEOUT_NETWORK: Duration = Duration::from_millis(600);
 /// Wait for an answer to a read that a person asked for, and for the registers that tell a model.
 pub const ASK_TIMEOUT: Duration = Duration::from_millis(1000);
 
+/// Wait for an answer of a unit that was heard to answer late: slow radio links and gateways that wait
+/// for others take a second or two.
+pub const SCAN_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long a line is listened to before anything is sent on it: a second master asks several times a
 /// second.
 pub const LISTEN_TIME: Duration = Duration::from_millis(400);

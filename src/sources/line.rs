@@ -4,11 +4,14 @@
 pub mod ports;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use ports::{PortInfo, ports};
-use tokio_serial::{DataBits, FlowControl, Parity, SerialPortBuilderExt, SerialStream, StopBits};
+use tokio_serial::{
+    DataBits, ErrorKind, FlowControl, Parity, SerialPortBuilderExt, SerialStream, StopBits,
+};
 
 /// Speed and character layout of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl SerialLine {
     /// # Errors
     /// When the port does not exist, is taken, or refuses the settings. The text is the system's;
     /// `events::serial` turns it into a notice.
-    pub fn open(&self) -> std::io::Result<SerialStream> {
+    pub fn open(&self) -> io::Result<SerialStream> {
         tokio_serial::new(path_text(&self.path), self.line.baud)
             .data_bits(match self.line.data_bits {
                 5 => DataBits::Five,
@@ -106,7 +109,12 @@ impl SerialLine {
             .stop_bits(if self.line.stop_bits == 2 { StopBits::Two } else { StopBits::One })
             .flow_control(FlowControl::None)
             .open_native_async()
-            .map_err(Into::into)
+            .map_err(|error| match error.kind {
+                // So it calls a port that is locked or was opened by somebody for himself alone
+                // (EBUSY); as a system error it would mean that there is no such port.
+                ErrorKind::NoDevice => io::ErrorKind::ResourceBusy.into(),
+                _ => error.into(),
+            })
     }
 }
 

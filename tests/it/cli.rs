@@ -42,6 +42,7 @@ fn completions_and_man_pages_name_every_command() {
         let script = text(&ended.stdout);
         assert!(ended.status.success() && script.contains(mark), "{shell}:\n{script}");
         assert!(script.contains("buffer") && script.contains("explain"), "{shell}:\n{script}");
+        assert!(!script.contains("rule-compile"), "{shell} offers a hidden command:\n{script}");
     }
     let folder = tempfile::tempdir().unwrap();
     assert!(fieldgate(&["man", folder.path().to_str().unwrap()]).status.success());
@@ -69,6 +70,7 @@ fn explain_knows_every_code_and_says_when_it_does_not() {
         assert!(told.status.success());
         assert!(text(&told.stdout).starts_with(line), "{id}");
     }
+    assert!(text(&fieldgate(&["explain", "m3"]).stdout).starts_with("FG-M03 "));
     let unknown = fieldgate(&["explain", "FG-X99"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("FG-X99"));

@@ -177,6 +177,99 @@ fn a_gateway_on_the_network_has_only_the_ids_behind_it_and_odd_targets_are_named
 }
 
 #[test]
+fn gateways_that_close_wait_or_are_slow_and_devices_that_ignore_ids_are_scanned_for_what_they_are()
+{
+    let cases: &[(&str, &[&str], &str, &[&str])] = &[
+        // Meters in a row are no device that ignores ids, and the reverse.
+        (
+            "1=plain,2=plain,3=plain,4=plain,5=plain,6=plain,7=plain,8=plain,9=plain",
+            &[],
+            "1-10",
+            &["ids 1, 2, 3, 4, 5, 6, 7, 8, 9 answer"],
+        ),
+        ("any=plain", &[], "1-4", &["id 1 answers", "It answers to every id"]),
+        ("2=plain,3=trs02a", &["--closes"], "1-4", &["ids 2, 3 answer", "simex-trs-02a"]),
+        (
+            "3=trs02a",
+            &["--late", "1500"],
+            "2-4",
+            &["id 3 answers", "simex-trs-02a", "takes longer than 1 s"],
+        ),
+        ("5=plain", &["--absent", "900"], "1-8", &["id 5 answers"]),
+        ("1=plain", &["--banner", "SSH-2.0-x"], "1-2", &["FG-H02", "are no Modbus"]),
+    ];
+    for (units, more, ids, expected) in cases {
+        let bench = Bench::new();
+        let port = peers::free_port();
+        let at = port.to_string();
+        let _gateway = bench.start(&bench.at("none"), units, &[&["--tcp", &at], *more].concat());
+        peers::await_port(port);
+        let (code, said) =
+            bench.run(&["scan", "modbus", &format!("127.0.0.1:{port}"), "--ids", ids]);
+        assert_eq!(
+            code,
+            if more.contains(&"--banner") { 3 } else { 0 },
+            "{units} {more:?}: {said}"
+        );
+        for words in *expected {
+            assert!(said.contains(words), "{units} {more:?}: no {words:?} in\n{said}");
+        }
+        let is_one = units.starts_with("any");
+        assert_eq!(said.contains("every id"), is_one, "{units} {more:?}: {said}");
+    }
+}
+
+#[test]
+fn setup_writes_over_nothing_and_takes_no_typing_error_for_a_default() {
+    let bench = Bench::new();
+    let ports = [peers::free_port(), peers::free_port()];
+    let _meters = ports.map(|port| {
+        let meter =
+            bench.start(&bench.at("none"), "1=sdm630,2=plain", &["--tcp", &port.to_string()]);
+        peers::await_port(port);
+        meter
+    });
+    let set = |all: &[&str]| {
+        let mut arguments = vec!["setup".to_owned(), "--yes".to_owned()];
+        let usual = ["uplink=-", "start=n"];
+        arguments.extend(usual.iter().chain(all).map(|one| format!("--set={one}")));
+        bench.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
+    let [first, second] = [format!("port={first}"), format!("port.2={second}")];
+    // A main file in Latin-1 is left as it is.
+    let main = bench.at("fieldgate.toml");
+    std::fs::write(&main, b"# Z\xE4hler\n[gateway]\nname = \"keller\"\n").unwrap();
+    let (code, said) = set(&["name=g", &first, "ids=1"]);
+    assert!(code == 1 && said.contains("is not UTF-8"), "{said}");
+    assert!(std::fs::read(&main).unwrap().starts_with(b"# Z\xE4hler"));
+    std::fs::remove_file(&main).unwrap();
+    for typed in ["nmae=cabinet-7", "ids=1-3OO"] {
+        let (code, said) = set(&["name=g", &first, typed]);
+        assert!(code == 2 && !main.exists(), "{typed}: {said}");
+    }
+    // Two meters of one model, and a file of somebody's that is called as the first of them will be.
+    let mine = "[device.chiller]\nvia = \"modbus tcp 127.0.0.1:9 id 1\"\n\
+                points.a = { at = \"holding 1\" }\n";
+    bench.put("conf.d/sdm630-1.toml", mine);
+    let (code, said) = set(&["name=g", &first, "ids=1", "more=y", &second]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(bench.read("conf.d/sdm630-1.toml"), mine);
+    let (code, said) = bench.run(&["check", "--points"]);
+    assert_eq!(code, 0, "{said}");
+    for port in ports {
+        assert!(said.contains(&format!("127.0.0.1:{port}")), "{port} is lost: {said}");
+    }
+    assert!(said.contains("chiller"), "{said}");
+    // A point that cannot be used is told where it is typed, and the good one after it is taken.
+    let typed =
+        format!("\n127.0.0.1:{}\n\n2\n\n\nv holding 65535 f32\nv holding 100 f32\n", ports[0]);
+    let (_, said) = bench.setup(&["--set", "uplink=-"], &typed);
+    assert!(said.contains("\"v holding 65535 f32\" does not do"), "{said}");
+    assert!(said.contains("230.5"), "{said}");
+}
+
+#[test]
 fn a_port_that_a_program_has_is_named_with_the_way_and_one_that_vanishes_leaves_what_was_found() {
     let bench = Bench::new();
     let devices = bench.devices("1=sdm630", &[]);
@@ -509,6 +602,31 @@ fn a_device_that_no_template_fits_is_set_up_by_the_addresses_of_its_points() {
         "{said}\n{device}"
     );
     assert!(code == 0 && said.contains("second") && bench.run(&["check"]).0 == 0, "{said}");
+}
+
+#[test]
+fn the_daemon_may_read_what_setup_writes_whatever_the_umask_of_its_caller() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    bench.put(
+        "fieldgate.toml",
+        "[gateway]\nname = \"g\"\n[device.x]\nvia = \"modbus tcp 127.0.0.1:9 id 1\"\n\
+         points.a = { at = \"holding 1\" }\n",
+    );
+    let main = bench.at("fieldgate.toml");
+    std::fs::set_permissions(&main, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let dead = format!("uplink=mqtt://127.0.0.1:{}", peers::free_port());
+    let done = Command::new("sh")
+        .args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_fieldgate")])
+        .args(["--config", main.to_str().unwrap(), "setup", "--yes"])
+        .args(["name=h", "port=-", &dead, "user=u", "password=p"].map(|it| format!("--set={it}")))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(1), "the broker is away: {}", text(&done.stdout));
+    let mode = |name: &str| std::fs::metadata(bench.at(name)).unwrap().permissions().mode() & 0o777;
+    let modes = ["fieldgate.toml", "secrets", "secrets/cloud.password"].map(mode);
+    assert_eq!(modes, [0o640, 0o711, 0o600]);
 }
 
 #[test]

@@ -29,12 +29,12 @@ fn directives() -> BTreeMap<String, Vec<String>> {
 /// that it is done with intent.
 #[rustfmt::skip]
 const DIRECTIVES: &[(&str, &[&str])] = &[
-    ("After", &["network.target"]),
+    ("After", &["network.target", "modprobe@usbserial.service modprobe@cdc_acm.service"]),
     ("AmbientCapabilities", &[""]),
     ("CapabilityBoundingSet", &[""]),
     ("ConditionPathExists", &["/etc/fieldgate/fieldgate.toml"]),
     ("Description", &["fieldgate edge gateway"]),
-    ("DeviceAllow", &["char-ttyUSB rw", "char-ttyACM rw", "char-ttyS rw", "char-ttyAMA rw", "char-ttymxc rw"]),
+    ("DeviceAllow", &["char-tty[A-Z]* rw", "char-ttymxc rw"]),
     ("DevicePolicy", &["closed"]),
     ("Documentation", &["man:fieldgate(1) file:///usr/share/doc/fieldgate/README.md"]),
     ("ExecReload", &["/usr/bin/fieldgate apply"]),
@@ -84,6 +84,7 @@ const DIRECTIVES: &[(&str, &[&str])] = &[
     ("UMask", &["0077"]),
     ("User", &["fieldgate"]),
     ("WantedBy", &["multi-user.target"]),
+    ("Wants", &["modprobe@usbserial.service modprobe@cdc_acm.service"]),
     ("WatchdogSec", &["120s"]),
 ];
 

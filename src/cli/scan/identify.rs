@@ -1,8 +1,9 @@
 //! Which template fits a device: the registers that its model always has, read and compared.
 
+use std::time::Duration;
+
 use super::search::Found;
 use crate::config::models::{Expected, Model, Probe};
-use crate::limits;
 use crate::reading::Value;
 use crate::sources::line::LineSettings;
 use crate::sources::modbus::inquiry::Inquiry;
@@ -26,12 +27,12 @@ pub(super) async fn identify(
     inquiry: &mut Inquiry,
     found: &Found,
     id: u8,
-    models: &[Model],
+    (models, patience): (&[Model], Duration),
 ) -> Known {
     let mut best: Option<&Model> = None;
     for model in models {
         let is_better = best.is_none_or(|best| best.probes.len() < model.probes.len());
-        if is_better && fits(inquiry, id, &model.probes).await {
+        if is_better && fits(inquiry, id, &model.probes, patience).await {
             best = Some(model);
         }
     }
@@ -40,9 +41,9 @@ pub(super) async fn identify(
     Known { id, way: found.way.clone(), line: found.line, rtu, model }
 }
 
-async fn fits(inquiry: &mut Inquiry, id: u8, probes: &[Probe]) -> bool {
+async fn fits(inquiry: &mut Inquiry, id: u8, probes: &[Probe], patience: Duration) -> bool {
     for probe in probes {
-        let Ok(sample) = inquiry.value(id, &probe.point, limits::ASK_TIMEOUT).await else {
+        let Ok(sample) = inquiry.value(id, &probe.point, patience).await else {
             return false;
         };
         if !sample.value.is_ok_and(|value| is_as_expected(&probe.expected, &value, id)) {

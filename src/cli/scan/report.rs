@@ -18,6 +18,8 @@ pub(super) struct Report<'a> {
     pub(super) sight: &'a Sight,
     /// Of those found, as far as the scan came.
     pub(super) known: &'a [Known],
+    /// The gateway has a connection there, too.
+    pub(super) polled: bool,
 }
 
 impl Report<'_> {
@@ -49,6 +51,10 @@ impl Report<'_> {
         }
         if self.sight.every_id {
             text += "  It answers to every id: a device of its own, with no line behind it.\n";
+        }
+        if self.sight.slow {
+            text +=
+                "  Somebody takes longer than 1 s to answer: give that device timeout = \"4s\".\n";
         }
         for notice in self.notices() {
             text += &format!("{notice}\n");
@@ -94,10 +100,13 @@ impl Report<'_> {
             notices.push(firsthour::noise(&subject, "before the scan", sight.unasked, true));
         }
         if let Some((way, bytes)) = sight.noise.first() {
-            notices.push(firsthour::noise(&subject, way, *bytes, false));
+            notices.push(match serial {
+                true => firsthour::noise(&subject, way, *bytes, false),
+                false => firsthour::foreign(&subject, *bytes),
+            });
         }
         if sight.echo {
-            notices.push(firsthour::echo(&subject));
+            notices.push(firsthour::echo(&subject, !sight.found.is_empty()));
         }
         if sight.vanished {
             notices.push(firsthour::vanished(&subject, serial));
@@ -107,7 +116,8 @@ impl Report<'_> {
                 many => format!("{} ways were tried, from {} on", many.len(), many[0]),
             };
             let ids = ranges(&self.search.ids);
-            notices.push(firsthour::nothing(&subject, &tried, serial, &ids));
+            let nothing = firsthour::nothing(&subject, &tried, (serial, sight.echo), &ids);
+            notices.push(if self.polled { firsthour::polled(nothing) } else { nothing });
         }
         notices
     }
@@ -137,7 +147,8 @@ impl Report<'_> {
     }
 
     pub(super) fn json(&self) -> Value {
-        let Sight { noise, unasked, echo, vanished, stopped, every_id, tried, found } = self.sight;
+        let Sight { noise, unasked, echo, vanished, stopped, every_id, slow, tried, found, .. } =
+            self.sight;
         let one = |found: &super::search::Found, id: u8, exception: Option<u8>| {
             let known = self.known.iter().find(|it| it.way == found.way && it.id == id);
             let model = known.and_then(|it| it.model.as_ref());
@@ -158,7 +169,7 @@ impl Report<'_> {
         json!({
             "target": self.target.to_string(), "devices": devices, "tried": tried,
             "noise_bytes": noise, "unasked_bytes": unasked, "echo": echo,
-            "vanished": vanished, "stopped": stopped, "every_id": every_id,
+            "vanished": vanished, "stopped": stopped, "every_id": every_id, "slow": slow,
             "config": self.config(),
         })
     }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::target::Target;
 use super::patience;
 use crate::events::Notice;
@@ -48,6 +50,10 @@ pub(in crate::cli) struct Sight {
     pub(in crate::cli) stopped: bool,
     /// Over TCP: whoever is there answers to every id.
     pub(in crate::cli) every_id: bool,
+    /// Somebody answers later than the daemon waits unless it is told to.
+    pub(in crate::cli) slow: bool,
+    /// Questions over which a host closed the connection, on the way that is being tried.
+    closed: usize,
 }
 
 /// Who answered on one way.
@@ -88,8 +94,12 @@ const FIRST: [(u32, char, u8); 6] = [
 const SPEEDS: [u32; 6] = [9600, 19_200, 38_400, 115_200, 4800, 2400];
 const LAYOUTS: [(char, u8); 4] = [('N', 1), ('E', 1), ('O', 1), ('N', 2)];
 
-/// Ids in a row that all answer over TCP before it is taken that the id does not matter there.
+/// Ids in a row that all answer over TCP before it is tried whether the id matters there at all.
 const EVERY_ID_AFTER: usize = 8;
+
+/// Ids that no device may have (MODBUS over Serial Line 1.02, section 2.2: reserved): whoever answers
+/// to all of them does not look at the id, and meters that stand in a row behind a gateway do not.
+const NOBODYS_IDS: [u8; 2] = [250, 253];
 
 /// Exceptions of a gateway that has nobody behind it under that id (Modbus Application Protocol
 /// 1.1b3, section 7).
@@ -217,13 +227,20 @@ impl<'a> Search<'a> {
     ) {
         let way = &self.ways[n];
         let (mut late, mut suspects) = (Vec::new(), Vec::new());
-        let mut noise = 0;
+        let (mut noise, mut pace) = (0, Pace { timeout: self.timeout, asked: Vec::new() });
+        sight.closed = 0;
         for (asked, id) in self.ids.iter().enumerate() {
-            let (found, left) = (sight.ids(&way.name), self.left(n, asked));
+            let (found, left) = (sight.ids(&way.name), self.left(n, asked, pace.timeout));
             progress(Progress { way: &way.name, id: *id, found, left });
-            let knock = self.knock(inquiry, *id, self.timeout, sight).await;
+            pace.asked.push((*id, Instant::now()));
+            let knock = self.knock(inquiry, *id, pace.timeout, (way, sight)).await;
             noise += knock.noise;
-            late.extend(knock.other.filter(|other| *other != *id));
+            late.extend(&knock.others);
+            // A gateway that waits for the absent behind it falls further behind with each question
+            // that does not wait for the answer to the one before.
+            for other in knock.others.iter().filter(|_| !self.target.is_serial()) {
+                pace.adapt(*other);
+            }
             if knock.noise > 0 && suspects.len() < limits::SCAN_SUSPECTS_MAX {
                 suspects.extend(asked.checked_sub(1).and_then(|before| self.ids.get(before)));
                 suspects.push(*id);
@@ -232,48 +249,98 @@ impl<'a> Search<'a> {
                 break;
             }
             self.confirm(inquiry, *id, knock, (way, sight)).await;
-            let answered = sight.ids(&way.name).len();
-            // Over TCP, whoever answers to eight ids in a row does not look at them.
-            if !self.target.is_serial() && answered == asked + 1 && answered >= EVERY_ID_AFTER {
+            if self.does_not_look_at_ids(inquiry, asked + 1, (way, sight)).await {
                 sight.every_id = true;
                 sight.found.iter_mut().for_each(|found| found.ids.truncate(1));
                 break;
             }
         }
-        let patience = (2 * self.timeout).max(limits::SCAN_LATE_TIME);
-        // Whoever was the last to be asked may be late, too; and who was late is asked with patience.
-        if let Some(last) = self.ids.last().filter(|_| !sight.vanished && !sight.every_id) {
-            noise += inquiry.listen(limits::SCAN_LATE_TIME).await;
-            late.push(*last);
+        if !sight.vanished && !sight.every_id {
+            // Whoever was the last to be asked may be late, too.
+            let knock = inquiry.overhear(self.late_time(way, sight)).await;
+            noise += knock.noise;
+            late.extend(knock.others);
+            suspects.extend(self.ids.last());
+            self.ask_again(inquiry, (&late, &suspects), (way, sight)).await;
         }
-        for id in late.into_iter().chain(suspects) {
-            let is_new = self.ids.contains(&id) && !sight.ids(&way.name).contains(&id);
-            if is_new && !sight.vanished && !sight.every_id {
-                let knock = self.knock(inquiry, id, patience, sight).await;
-                self.confirm(inquiry, id, knock, (way, sight)).await;
-            }
-        }
+        // Who takes connections, and closes each of them over its first question, is not for us.
+        sight.vanished |= n == 0 && sight.closed > 0 && sight.closed >= self.ids.len();
         if noise > 0 {
             sight.noise.push((way.name.clone(), noise));
         }
     }
 
+    /// Whether everybody answered so far, and to ids that nobody has, too. Over TCP only: on a line
+    /// each answer comes from a device of that id.
+    async fn does_not_look_at_ids(
+        &self,
+        inquiry: &mut Inquiry,
+        asked: usize,
+        (way, sight): (&Way, &mut Sight),
+    ) -> bool {
+        let is_time = asked == EVERY_ID_AFTER || (asked > 1 && asked == self.ids.len());
+        let all_answer = sight.ids(&way.name).len() == asked;
+        if self.target.is_serial() || !is_time || !all_answer {
+            return false;
+        }
+        for id in NOBODYS_IDS {
+            let knock = self.knock(inquiry, id, self.timeout, (way, sight)).await;
+            if is_device(&knock).is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// How long to wait for a late answer to the last questions. A line is left alone for as long as
+    /// most devices take; on a network it costs nothing to wait longer for the only one there is.
+    fn late_time(&self, way: &Way, sight: &Sight) -> Duration {
+        match self.target.is_serial() || !sight.ids(&way.name).is_empty() {
+            true => limits::SCAN_LATE_TIME.max(self.timeout),
+            false => limits::SCAN_PATIENCE,
+        }
+    }
+
+    /// Asks once more: those who were heard to answer late with all patience, those who may have been
+    /// behind some noise with a little.
+    async fn ask_again(
+        &self,
+        inquiry: &mut Inquiry,
+        (late, suspects): (&[u8], &[u8]),
+        (way, sight): (&Way, &mut Sight),
+    ) {
+        let little = (2 * self.timeout).max(limits::SCAN_LATE_TIME);
+        let much = limits::SCAN_PATIENCE.max(self.timeout);
+        let all = late.iter().map(|id| (*id, much)).chain(suspects.iter().map(|id| (*id, little)));
+        for (id, patience) in all {
+            let is_new = self.ids.contains(&id) && !sight.ids(&way.name).contains(&id);
+            if is_new && !sight.vanished {
+                let knock = self.knock(inquiry, id, patience, (way, sight)).await;
+                self.confirm(inquiry, id, knock, (way, sight)).await;
+            }
+        }
+    }
+
+    /// Asks one id. A host may close a connection over one question, or after each answer, and take the
+    /// next question on a new one; only one that takes no connection any more has vanished.
     async fn knock(
         &self,
         inquiry: &mut Inquiry,
         id: u8,
         timeout: Duration,
-        sight: &mut Sight,
+        (way, sight): (&Way, &mut Sight),
     ) -> Knock {
-        let knock = inquiry.knock(id, timeout).await;
+        let mut knock = inquiry.knock(id, timeout).await;
+        if knock.gone && !self.target.is_serial() {
+            knock = inquiry.knock(id, timeout).await;
+        }
         sight.echo |= knock.echo;
-        sight.vanished |= knock.gone && self.is_gone(inquiry, id, timeout).await;
+        if knock.gone {
+            sight.closed += 1;
+            sight.vanished |=
+                self.target.is_serial() || self.target.open(way.link.clone()).await.is_err();
+        }
         knock
-    }
-
-    /// A host may close a connection over one question and take the next.
-    async fn is_gone(&self, inquiry: &mut Inquiry, id: u8, timeout: Duration) -> bool {
-        self.target.is_serial() || inquiry.knock(id, timeout).await.gone
     }
 
     /// Asks a second time: noise does not form the same intact frame twice.
@@ -284,29 +351,52 @@ impl<'a> Search<'a> {
         knock: Knock,
         (way, sight): (&Way, &mut Sight),
     ) {
-        let is_device = |knock: &Knock| {
-            knock
-                .answer
-                .filter(|exception| exception.is_none_or(|code| !NOBODY_THERE.contains(&code)))
-        };
         if is_device(&knock).is_none() {
             return;
         }
-        let again = self.knock(inquiry, id, limits::ASK_TIMEOUT, sight).await;
+        // It answered, so it is worth the longest wait.
+        let patience = limits::SCAN_PATIENCE.max(self.timeout);
+        let since = Instant::now();
+        let again = self.knock(inquiry, id, patience, (way, sight)).await;
         if let Some(exception) = is_device(&again) {
+            sight.slow |= since.elapsed() >= limits::ASK_TIMEOUT;
             sight.note(way, id, exception);
         }
     }
 
-    /// The longest that the rest takes, from id `asked` of way `n` on.
-    fn left(&self, n: usize, asked: usize) -> Duration {
-        let cost = |way: &Way, ids: usize| {
+    /// The longest that the rest takes, from id `asked` of way `n` on, each of them there with `timeout`.
+    fn left(&self, n: usize, asked: usize, timeout: Duration) -> Duration {
+        let cost = |way: &Way, ids: usize, timeout: Duration| {
             let on_the_wire = way.line.map_or(Duration::ZERO, |line| line.characters(20));
-            (self.timeout + on_the_wire) * u32::try_from(ids).unwrap_or(u32::MAX)
+            (timeout + on_the_wire) * u32::try_from(ids).unwrap_or(u32::MAX)
         };
-        let here = cost(&self.ways[n], self.ids.len() - asked);
-        self.ways[n + 1..].iter().fold(here, |sum, way| sum + cost(way, self.ids.len()))
+        let here = cost(&self.ways[n], self.ids.len() - asked, timeout);
+        let later = self.ways[n + 1..].iter();
+        later.fold(here, |sum, way| sum + cost(way, self.ids.len(), self.timeout))
     }
+}
+
+/// How long a host needs, as far as its late answers tell.
+struct Pace {
+    timeout: Duration,
+    /// When each id was asked.
+    asked: Vec<(u8, Instant)>,
+}
+
+impl Pace {
+    /// Waits from now on as long as `late` took, and a little more.
+    fn adapt(&mut self, late: u8) {
+        let asked = self.asked.iter().rev().find(|(id, _)| *id == late);
+        if let Some((_, at)) = asked {
+            let took = at.elapsed().min(limits::SCAN_PATIENCE);
+            self.timeout = self.timeout.max(took + took / 4);
+        }
+    }
+}
+
+/// Returns what a device answered, and nothing for a gateway's word that nobody is there.
+fn is_device(knock: &Knock) -> Option<Option<u8>> {
+    knock.answer.filter(|exception| exception.is_none_or(|code| !NOBODY_THERE.contains(&code)))
 }
 
 #[cfg(test)]
@@ -333,8 +423,24 @@ mod tests {
         let search = Search::new(&target, vec![0, 1, 2], &[]);
         assert_eq!((search.ways.len(), &*search.ways[0].name), (24, "4800 8O1"));
         assert_eq!(search.ids, [1, 2], "0 is everybody on a line");
-        assert!(search.left(0, 0) > search.left(0, 1) && search.left(1, 0) > search.left(23, 1));
+        let left = |n, asked| search.left(n, asked, search.timeout);
+        assert!(left(0, 0) > left(0, 1) && left(1, 0) > left(23, 1));
         let all = Search::new(&target, (1..=247).collect(), &usual_lines()[..4]);
-        assert!(all.left(0, 0) < Duration::from_secs(110), "{:?}", all.left(0, 0));
+        let longest = all.left(0, 0, all.timeout);
+        assert!(longest < Duration::from_secs(110), "{longest:?}");
+    }
+
+    #[test]
+    fn a_late_answer_makes_the_questions_after_it_wait_longer_and_never_less() {
+        let second = Duration::from_secs(1);
+        let ago = Instant::now().checked_sub(2 * second).unwrap_or_else(Instant::now);
+        let mut pace = Pace { timeout: second / 2, asked: vec![(3, ago), (4, Instant::now())] };
+        pace.adapt(9);
+        assert_eq!(pace.timeout, second / 2, "nobody asked 9");
+        pace.adapt(3);
+        assert!(pace.timeout >= 2 * second && pace.timeout < 4 * second, "{:?}", pace.timeout);
+        let before = pace.timeout;
+        pace.adapt(4);
+        assert_eq!(pace.timeout, before);
     }
 }

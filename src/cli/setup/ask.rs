@@ -39,6 +39,7 @@ impl Asker {
         if let Some(file) = file {
             let text = std::fs::read_to_string(file)
                 .map_err(|_| format!("the answers in {} cannot be read", file.display()))?;
+            let text = text.trim_start_matches('\u{FEFF}');
             for (n, line) in text.lines().enumerate() {
                 let line = line.trim();
                 if line.is_empty() || line.starts_with('#') {
@@ -54,6 +55,13 @@ impl Asker {
             let (key, value) =
                 one.split_once('=').ok_or_else(|| format!("--set {one}: write KEY=VALUE"))?;
             answers.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+        // A key with a typo would leave its question to the default, on every cabinet alike.
+        if let Some(key) = answers.keys().find(|key| !is_key(key)) {
+            let key = key.escape_debug();
+            return Err(format!(
+                "no question is called \"{key}\"; fieldgate setup --help has them"
+            ));
         }
         let terminal = io::stdin().is_terminal();
         let silent = yes || (file.is_some() && !terminal);
@@ -157,6 +165,17 @@ impl Asker {
         Ok(())
     }
 
+    /// Asks again for what was typed in another character set than UTF-8.
+    fn not_text(&mut self, key: &str) -> Result<Option<String>, Stopped> {
+        if !self.terminal {
+            let message = format!("the answer to \"{key}\" is not UTF-8; nothing was written");
+            return Err(Stopped::Fatal(Fatal::new(Exit::Usage, message)));
+        }
+        self.say("  this terminal does not type UTF-8; plain letters do");
+        self.prompt("  once more: ");
+        self.answer(key)
+    }
+
     fn prompt(&mut self, text: &str) {
         let mut out = io::stdout().lock();
         let _ = write!(out, "{text}");
@@ -174,17 +193,22 @@ impl Asker {
             self.say("");
             return Ok(None);
         }
-        let mut line = String::new();
-        match io::stdin().lock().read_line(&mut line) {
+        let mut line = Vec::new();
+        let got = io::stdin().lock().read_until(b'\n', &mut line);
+        match got {
             // Ctrl-D, or a console that hung up: nothing is taken for granted then. A script whose
             // answers are all given goes on with the defaults.
-            Ok(0) if self.terminal => Err(Stopped::Left),
+            Ok(0) | Err(_) if self.terminal => Err(Stopped::Left),
             Ok(0) | Err(_) => {
                 self.ended = true;
                 self.say("");
                 Ok(None)
             }
             Ok(_) => {
+                // One byte of another character set is no reason to take a default for the answer.
+                let Ok(line) = String::from_utf8(line) else {
+                    return self.not_text(key);
+                };
                 if !self.terminal {
                     let shown = if key == "password" { "***" } else { line.trim_end() };
                     let shown = shown.to_owned();
@@ -193,6 +217,39 @@ impl Asker {
                 Ok(Some(line))
             }
         }
+    }
+}
+
+/// Keys of questions that are asked once.
+const KEYS: [&str; 17] = [
+    "name",
+    "port",
+    "line",
+    "scan",
+    "scan.again",
+    "ids",
+    "port-name",
+    "preview",
+    "more",
+    "again",
+    "uplink",
+    "user",
+    "password",
+    "ca",
+    "uplink.keep",
+    "write",
+    "start",
+];
+
+/// Whether there is a question with this key.
+fn is_key(key: &str) -> bool {
+    let is_number = |text: &str| text.parse::<u8>().is_ok();
+    let parts: Vec<_> = key.split('.').collect();
+    match parts.as_slice() {
+        ["port" | "more", n] => is_number(n),
+        ["device", id, "take" | "template" | "point" | "name"] => is_number(id),
+        ["device", id, "point", n] => is_number(id) && is_number(n),
+        _ => KEYS.contains(&key),
     }
 }
 
@@ -229,5 +286,11 @@ mod tests {
         std::fs::write(file.path(), "name gw").unwrap();
         assert!(Asker::new(Some(file.path()), &[], true).is_err());
         assert!(Asker::new(None, &["name".to_owned()], true).is_err());
+        for key in ["port.2", "more.16", "device.7.point.2", "device.1.take", "start", "ca"] {
+            assert!(Asker::new(None, &[format!("{key}=x")], true).is_ok(), "{key}");
+        }
+        for key in ["nmae", "device.x.name", "device.1", "port.two", ""] {
+            assert!(Asker::new(None, &[format!("{key}=x")], true).is_err(), "{key}");
+        }
     }
 }

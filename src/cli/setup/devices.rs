@@ -3,12 +3,13 @@
 
 use super::Walk;
 use super::ask::Stopped;
+use super::drafts::Drafts;
 use super::points;
 use crate::cli::scan::identify::Known;
 use crate::cli::scan::search::{Search, Sight};
 use crate::cli::scan::{Ids, Shown, device_table, join, name_all, port_table};
-use crate::cli::target::Target;
-use crate::config::{legal_name, models, name_trouble, outline};
+use crate::cli::target::{MODBUS_PORT, Target};
+use crate::config::{host_and_port, models, name_trouble, outline};
 use crate::error::Fatal;
 use crate::events::firsthour;
 use crate::sources::line::{LineSettings, PortInfo, ports};
@@ -16,6 +17,9 @@ use crate::sources::line::{LineSettings, PortInfo, ports};
 /// Ports and hosts that one run asks for: nobody sets up more in a row, and a script that answers
 /// \"more\" with yes for ever must end.
 const TARGETS_MAX: usize = 16;
+
+/// Scans of one port or host: a script that answers "try again" with yes for ever must end, too.
+const SCANS_MAX: usize = 20;
 
 impl Walk<'_> {
     /// Asks for ports and hosts until there are no more.
@@ -66,15 +70,14 @@ impl Walk<'_> {
         if !self.ask.yes("scan", "scan it now", true)? {
             return Ok(());
         }
-        let ids = self.ask.ask(
-            "ids",
-            "ids to ask",
-            if target.is_serial() { "1-32" } else { "1,255,2-32" },
-        )?;
-        let ids = ids.parse::<Ids>().unwrap_or_else(|_| Ids::usual(target.is_serial()));
-        let line = self.ask.ask("line", "speed and layout, or all of them", "all")?;
-        let lines: Vec<_> = LineSettings::parse(&line).into_iter().collect();
+        let ids = self.ids(target.is_serial())?;
+        let lines = self.lines()?;
+        let mut scans = 0;
         let known = loop {
+            scans += 1;
+            if scans > SCANS_MAX {
+                break Vec::new();
+            }
             match self.scan(target, &ids, &lines) {
                 Ok((sight, known)) => {
                     self.tell(target, &sight, &ids);
@@ -93,6 +96,33 @@ impl Walk<'_> {
             }
         };
         self.devices(target, &known)
+    }
+
+    fn ids(&mut self, serial: bool) -> Result<Ids, Stopped> {
+        let usual = if serial { "1-32" } else { "1,255,2-32" };
+        loop {
+            let typed = self.ask.ask("ids", "ids to ask", usual)?;
+            match typed.parse::<Ids>() {
+                Ok(ids) => return Ok(ids),
+                Err(why) => self.ask.say(&format!("  {why}")),
+            }
+            self.ask.not_again("ids")?;
+        }
+    }
+
+    /// Asks for the speed and layout of a line; none are all the usual ones.
+    fn lines(&mut self) -> Result<Vec<LineSettings>, Stopped> {
+        loop {
+            let typed = self.ask.ask("line", "speed and layout, or all of them", "all")?;
+            if matches!(&*typed, "" | "all") {
+                return Ok(Vec::new());
+            }
+            match LineSettings::parse(&typed) {
+                Ok(line) => return Ok(vec![line]),
+                Err(why) => self.ask.say(&format!("  {why}")),
+            }
+            self.ask.not_again("line")?;
+        }
     }
 
     fn scan(
@@ -120,10 +150,14 @@ impl Walk<'_> {
             let list: Vec<_> = found.ids.iter().map(|(id, _)| *id).collect();
             self.ask.say(&format!("  {}: answers from id {}", found.way, join(&list)));
         }
+        if sight.slow {
+            self.ask
+                .say("  somebody takes longer than 1 s to answer: it needs timeout = \"4s\" later");
+        }
         let (subject, serial) = (target.subject(), target.is_serial());
         let mut notices = Vec::new();
         if sight.echo {
-            notices.push(firsthour::echo(&subject));
+            notices.push(firsthour::echo(&subject, !sight.found.is_empty()));
         }
         if sight.unasked > 0 {
             notices.push(firsthour::noise(&subject, "before the scan", sight.unasked, true));
@@ -131,11 +165,14 @@ impl Walk<'_> {
         if sight.vanished {
             notices.push(firsthour::vanished(&subject, serial));
         } else if let (true, Some((way, bytes))) = (sight.found.is_empty(), sight.noise.first()) {
-            notices.push(firsthour::noise(&subject, way, *bytes, false));
+            notices.push(match serial {
+                true => firsthour::noise(&subject, way, *bytes, false),
+                false => firsthour::foreign(&subject, *bytes),
+            });
         } else if sight.found.is_empty() {
             let tried = format!("{} ways were tried", sight.tried.len());
             let ids = crate::cli::scan::ranges(&ids.0);
-            notices.push(firsthour::nothing(&subject, &tried, serial, &ids));
+            notices.push(firsthour::nothing(&subject, &tried, (serial, sight.echo), &ids));
         }
         for notice in notices {
             self.ask.say(&format!("  {}", indented(&notice.to_string())));
@@ -150,14 +187,10 @@ impl Walk<'_> {
         self.ask.step(4, "Devices", "a template brings points, scaling and units");
         let outline = outline::outline(self.main);
         let mut name = target.to_string();
-        let mut taken = Vec::new();
+        let (before, mut taken) = (self.drafts.clone(), Vec::new());
         for one in known {
             let via = one.via(&name);
-            if let Some(there) = outline
-                .devices
-                .iter()
-                .find(|it| it.via.split_whitespace().eq(via.split_whitespace()))
-            {
+            if let Some(there) = outline.devices.iter().find(|it| way(&it.via) == way(&via)) {
                 self.ask.say(&format!("  id {}  is device {} already", one.id, there.name));
                 continue;
             }
@@ -187,9 +220,8 @@ impl Walk<'_> {
         }
         let shown = self.preview(&taken)?;
         if !self.ask.yes("preview", "does this look right", shown)? {
-            for device in &taken {
-                self.drafts.remove(device);
-            }
+            // The port that was added for them, or its line, goes with them.
+            self.drafts = before;
             self.ask.say("  left out; try fieldgate read .. --explain for what the registers mean");
         }
         Ok(())
@@ -205,13 +237,13 @@ impl Walk<'_> {
             let take = self.ask.yes(&format!("device.{id}.take"), "take it", true)?;
             return Ok(take.then(|| template.clone()));
         }
-        let (models, _) = models::models(self.main);
-        let names: Vec<_> = models.iter().map(|model| &*model.template).collect();
+        // Those without a probe, too: they cannot be recognised, but chosen.
+        let names = models::names(self.main);
         self.ask.say(&format!("  id {id}  no template fits; there are {}", names.join(", ")));
         let key = format!("device.{id}.template");
         loop {
             let template = self.ask.ask(&key, "template, or - for none", "")?;
-            if template.is_empty() || names.contains(&&*template) {
+            if template.is_empty() || names.contains(&template) {
                 return Ok(Some(template).filter(|it| !it.is_empty()));
             }
             self.ask.say(&format!("  there is no template \"{}\"", template.escape_debug()));
@@ -222,13 +254,21 @@ impl Walk<'_> {
     fn device_name(&mut self, one: &Known) -> Result<String, Stopped> {
         let outline = outline::outline(self.main);
         let key = format!("device.{}.name", one.id);
+        // Two lines may well have the same meter with the same id.
+        let is_taken = |drafts: &Drafts, name: &str| {
+            outline.devices.iter().any(|it| it.name == name) || drafts.has_device_named(name)
+        };
+        let usual = one.proposed_name();
+        let numbered = (2..=TARGETS_MAX).map(|n| format!("{usual}-{n}"));
+        let proposed = std::iter::once(usual.clone())
+            .chain(numbered)
+            .find(|name| !is_taken(&self.drafts, name))
+            .unwrap_or_default();
         loop {
-            let name = self.ask.ask(&key, "its name", &one.proposed_name())?;
+            let name = self.ask.ask(&key, "its name", &proposed)?;
             let trouble = match name_trouble(&name) {
                 Some(trouble) => trouble,
-                None if outline.devices.iter().any(|it| it.name == name) => {
-                    "another device has that name".to_owned()
-                }
+                None if is_taken(&self.drafts, &name) => "another device has that name".to_owned(),
                 None => return Ok(name),
             };
             self.ask.say(&format!("  \"{}\" does not do: {trouble}", name.escape_debug()));
@@ -253,10 +293,20 @@ impl Walk<'_> {
         }
         let free = |name: &String| outline.port(name).is_none() && !self.drafts.has_port(name);
         let default = (1..100).map(|n| format!("rs485-{n}")).find(free).unwrap_or_default();
-        let name = self.ask.ask("port-name", "name of this port", &default)?;
-        let name = if name_trouble(&name).is_none() { name } else { legal_name(&name) };
-        self.drafts.append(&port_table(&name, &path, &line.to_string()));
-        Ok(name)
+        loop {
+            let name = self.ask.ask("port-name", "name of this port", &default)?;
+            let is_taken = outline.port(&name).is_some() || self.drafts.has_port(&name);
+            let trouble = match name_trouble(&name) {
+                Some(trouble) => trouble,
+                None if is_taken => "another port has that name".to_owned(),
+                None => {
+                    self.drafts.append(&port_table(&name, &path, &line.to_string()));
+                    return Ok(name);
+                }
+            };
+            self.ask.say(&format!("  \"{}\" does not do: {trouble}", name.escape_debug()));
+            self.ask.not_again("port-name")?;
+        }
     }
 }
 
@@ -274,6 +324,18 @@ fn describe(port: &PortInfo) -> String {
     format!("{}  {words}  {held}", best_path(port))
 }
 
+/// Where a `via` leads, however it is written: the usual port of Modbus TCP may be left out.
+fn way(via: &str) -> Vec<String> {
+    let mut words: Vec<_> = via.split_whitespace().map(str::to_owned).collect();
+    if let [_, kind, host, ..] = words.as_mut_slice()
+        && matches!(kind.as_str(), "tcp" | "rtu-over-tcp")
+        && let Ok((name, port)) = host_and_port(host.as_str(), Some(MODBUS_PORT))
+    {
+        *host = format!("[{}]:{port}", name.to_lowercase());
+    }
+    words
+}
+
 fn best_path(port: &PortInfo) -> String {
     let path = port.by_id.as_ref().or(port.by_path.as_ref()).unwrap_or(&port.path);
     path.display().to_string()
@@ -281,4 +343,17 @@ fn best_path(port: &PortInfo) -> String {
 
 fn indented(text: &str) -> String {
     text.lines().collect::<Vec<_>>().join("\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_the_same_with_its_usual_port_and_without() {
+        assert_eq!(way("modbus tcp PLC id 1"), way("modbus  tcp plc:502 id 1"));
+        assert_eq!(way("modbus tcp [::1] id 1"), way("modbus tcp [::1]:502 id 1"));
+        assert_ne!(way("modbus tcp plc:503 id 1"), way("modbus tcp plc id 1"));
+        assert_ne!(way("modbus bus id 1"), way("modbus bus id 2"));
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::ask::Stopped;
 use crate::cli::place::{Readers, place};
-use crate::config::edit;
+use crate::config::{edit, outline};
 use crate::error::{Exit, Fatal};
 use crate::events::firsthour;
 
@@ -17,8 +17,15 @@ use crate::events::firsthour;
 pub(super) struct Drafts {
     main: PathBuf,
     files: BTreeMap<PathBuf, String>,
+    /// Devices that were taken in this run.
+    devices: Vec<String>,
+    /// Where the CA was read that is kept beside the main file.
+    ca: Option<PathBuf>,
     secrets: Vec<(PathBuf, String)>,
 }
+
+/// The broker's CA, beside the main file.
+const CA_FILE: &str = "cloud-ca.pem";
 
 /// How a new main file begins.
 const HEAD: &str = "# This gateway. Written by fieldgate setup, and yours to edit: setup changes only \
@@ -27,7 +34,13 @@ const HEAD: &str = "# This gateway. Written by fieldgate setup, and yours to edi
 
 impl Drafts {
     pub(super) fn new(main: &Path) -> Self {
-        Self { main: main.to_owned(), files: BTreeMap::new(), secrets: Vec::new() }
+        Self {
+            main: main.to_owned(),
+            files: BTreeMap::new(),
+            devices: Vec::new(),
+            ca: None,
+            secrets: Vec::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -52,9 +65,27 @@ impl Drafts {
     }
 
     fn main_text(&self) -> String {
-        let draft = self.files.get(&self.main).cloned();
-        let there = || std::fs::read_to_string(&self.main).ok();
-        draft.or_else(there).unwrap_or_else(|| HEAD.to_owned())
+        self.text_of(&self.main).unwrap_or_else(|| HEAD.to_owned())
+    }
+
+    /// Returns a file as it would be.
+    fn text_of(&self, path: &Path) -> Option<String> {
+        let draft = self.files.get(path).cloned();
+        draft.or_else(|| std::fs::read_to_string(path).ok())
+    }
+
+    /// Returns the file that defines a table: the main one, or one of `conf.d`. A table that is nowhere
+    /// yet gets into the main file.
+    fn home_of(&self, path: &[&str]) -> PathBuf {
+        let has = |file: &PathBuf| {
+            let table = self.text_of(file).and_then(|text| text.parse::<toml::Table>().ok());
+            let mut at = table.map(toml::Value::Table);
+            for name in path {
+                at = at.and_then(|value| value.get(*name).cloned());
+            }
+            at.is_some()
+        };
+        outline::files(&self.main).into_iter().find(has).unwrap_or_else(|| self.main.clone())
     }
 
     /// Returns the main file as it would be, read leniently.
@@ -75,16 +106,18 @@ impl Drafts {
         ports.iter().find(|(_, port)| at(port)).map(|(name, _)| name.clone())
     }
 
-    /// Sets a key in the main file.
+    /// Sets a key where its table stands, else in the main file.
     ///
     /// # Errors
-    /// When the main file is laid out in a way that setup does not dare to change.
+    /// When the file is laid out in a way that setup does not dare to change.
     pub(super) fn set(&mut self, table: &[&str], key: &str, value: &str) -> Result<(), Stopped> {
-        let changed = edit::set(&self.main_text(), table, key, value).map_err(|why| {
-            let notice = firsthour::not_edited(&self.main, &table.join("."), key, value, why);
+        let home = self.home_of(table);
+        let text = self.text_of(&home).unwrap_or_else(|| HEAD.to_owned());
+        let changed = edit::set(&text, table, key, value).map_err(|why| {
+            let notice = firsthour::not_edited(&home, &table.join("."), key, value, why);
             Stopped::Fatal(Fatal::new(Exit::Problem, notice.to_string()))
         })?;
-        self.files.insert(self.main.clone(), changed);
+        self.files.insert(home, changed);
         Ok(())
     }
 
@@ -96,18 +129,48 @@ impl Drafts {
 
     /// Returns whether a device was taken.
     pub(super) fn has_device(&self) -> bool {
-        self.files.keys().any(|path| *path != self.main)
+        !self.devices.is_empty()
     }
 
-    /// Makes a file in `conf.d`, which is not there yet.
-    pub(super) fn add(&mut self, name: &str, text: String) {
-        let path = self.folder().join("conf.d").join(format!("{name}.toml"));
+    /// Returns whether a device of that name was taken in this run.
+    pub(super) fn has_device_named(&self, name: &str) -> bool {
+        self.devices.iter().any(|device| device == name)
+    }
+
+    /// Makes a file in `conf.d` for a device. One that is there already stays, whatever it holds: the
+    /// device's then gets a number. Hidden files are not read, so its name begins with no dot.
+    pub(super) fn add(&mut self, device: &str, text: String) {
+        let folder = self.folder().join("conf.d");
+        let name = match device.trim_start_matches('.') {
+            "" => "device",
+            name => name,
+        };
+        let mut path = folder.join(format!("{name}.toml"));
+        let mut n = 1;
+        while self.files.contains_key(&path) || path.symlink_metadata().is_ok() {
+            n += 1;
+            path = folder.join(format!("{name}-{n}.toml"));
+        }
         self.files.insert(path, text);
+        self.devices.push(device.to_owned());
     }
 
-    /// Takes a file in `conf.d` back.
-    pub(super) fn remove(&mut self, name: &str) {
-        self.files.remove(&self.folder().join("conf.d").join(format!("{name}.toml")));
+    /// Keeps a copy of the broker's CA beside the main file, and returns its path. The daemon runs as
+    /// another user and sees no home folder, so it could not read what a person names.
+    ///
+    /// # Errors
+    /// The system's, when there is no such text.
+    pub(super) fn keep_ca(&mut self, from: &Path) -> io::Result<PathBuf> {
+        let text = std::fs::read_to_string(from)?;
+        let path = self.folder().join(CA_FILE);
+        self.files.insert(path.clone(), text);
+        self.ca = Some(from.to_owned());
+        std::path::absolute(path)
+    }
+
+    /// Returns where the CA can be read as long as its copy is not written.
+    pub(super) fn readable_ca(&self, ca: &Path) -> Option<PathBuf> {
+        self.ca.clone().filter(|_| ca.ends_with(CA_FILE))
     }
 
     /// Keeps a secret in a file of its own; returns the path.
@@ -129,7 +192,7 @@ impl Drafts {
         for (needed, sub, mode) in [
             (true, folder.clone(), 0o755),
             (!self.secrets.is_empty(), folder.join("secrets"), 0o711),
-            (self.files.len() > 1, folder.join("conf.d"), 0o755),
+            (self.has_device(), folder.join("conf.d"), 0o755),
         ] {
             if needed && !sub.is_dir() {
                 make_folder(&sub, mode).map_err(|error| (sub, error))?;
@@ -152,8 +215,10 @@ impl Drafts {
 }
 
 fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
+    // Whatever the umask of who calls it: the daemon is another user, and has to get in.
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
 }
 
 #[cfg(test)]
@@ -169,8 +234,6 @@ mod tests {
         let unwrap = |done: Result<(), Stopped>| assert!(done.is_ok());
         unwrap(drafts.set(&["gateway"], "name", "\"g\""));
         drafts.add("meter", "[device.meter]\n".to_owned());
-        drafts.add("other", "[device.other]\n".to_owned());
-        drafts.remove("other");
         drafts.secret("cloud.password", "one".to_owned());
         let secret = drafts.secret("cloud.password", "two".to_owned());
         assert_eq!(drafts.summary().len(), 3);
@@ -185,5 +248,28 @@ mod tests {
         drafts.write().unwrap();
         let text = std::fs::read_to_string(&main).unwrap();
         assert_eq!(text, "# mine\n[gateway]\nname = \"h\" # why\n\n[port.a]\npath = \"/dev/x\"\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_wrote_stays_whatever_the_new_device_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let conf_d = folder.path().join("conf.d");
+        std::fs::create_dir(&conf_d).unwrap();
+        std::fs::write(conf_d.join("meter.toml"), "[device.chiller]\n").unwrap();
+        let mut drafts = Drafts::new(&folder.path().join("fieldgate.toml"));
+        drafts.add("meter", "[device.meter]\n".to_owned());
+        drafts.add(".pump", "[device.\".pump\"]\n".to_owned());
+        assert!(drafts.has_device_named("meter") && !drafts.has_device_named("other"));
+        drafts.write().unwrap();
+        let read = |name: &str| std::fs::read_to_string(conf_d.join(name)).unwrap();
+        assert_eq!(read("meter.toml"), "[device.chiller]\n");
+        std::fs::write(conf_d.join("site.toml"), "[gateway]\nname = \"g\" # mine\n").unwrap();
+        std::fs::write(folder.path().join("fieldgate.toml"), "# empty\n").unwrap();
+        let mut drafts = Drafts::new(&folder.path().join("fieldgate.toml"));
+        assert!(drafts.set(&["gateway"], "name", "\"h\"").is_ok());
+        drafts.write().unwrap();
+        assert_eq!(read("site.toml"), "[gateway]\nname = \"h\" # mine\n");
+        assert_eq!(read("meter-2.toml"), "[device.meter]\n");
+        assert_eq!(read("pump.toml"), "[device.\".pump\"]\n");
     }
 }

@@ -5,11 +5,14 @@ use super::Walk;
 use super::ask::Stopped;
 use crate::cli::scan::identify::Known;
 use crate::config::address::{form, form_as_written, parse};
-use crate::config::{name_trouble, outline};
+use crate::config::{self, name_trouble, outline};
 use crate::sources::modbus::settings::Form;
 
 /// Points that are asked for: whoever needs more writes them into the file, one a line.
 const POINTS_MAX: usize = 32;
+
+/// What a device is called until it has a name.
+const TRIAL: &str = "device-being-set-up";
 
 impl Walk<'_> {
     /// Asks for the points of a device, and returns their lines; none leaves the device for later.
@@ -28,7 +31,8 @@ impl Walk<'_> {
             if answer.is_empty() {
                 break;
             }
-            match point_line(&answer) {
+            let line = point_line(&answer).and_then(|line| self.accepted(&lines, line));
+            match line {
                 Ok(line) => lines.push(line),
                 Err(why) => {
                     self.ask.say(&format!("  \"{}\" does not do: {why}", answer.escape_debug()));
@@ -37,6 +41,22 @@ impl Walk<'_> {
             }
         }
         Ok(lines)
+    }
+
+    /// Returns the line when a configuration takes it beside those before it. What cannot be used is
+    /// told where it is typed, not when everything else has been asked, too.
+    fn accepted(&self, lines: &[String], line: String) -> Result<String, String> {
+        let mut points = lines.to_vec();
+        points.push(line.clone());
+        let mut trial = self.drafts.clone();
+        trial.add(TRIAL, device_table(TRIAL, "modbus tcp 127.0.0.1 id 1", &points));
+        let loaded = config::load_drafted(self.main, config::Options::default(), &trial.list());
+        let Err(faults) = loaded else { return Ok(line) };
+        match faults.faults.iter().find(|fault| fault.file.contains(TRIAL)) {
+            Some(fault) if fault.hint.is_empty() => Err(fault.found.clone()),
+            Some(fault) => Err(format!("{}; {}", fault.found, fault.hint)),
+            None => Ok(line),
+        }
     }
 }
 

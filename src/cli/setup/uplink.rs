@@ -1,5 +1,7 @@
 //! Step 5 of setup: where readings go, and the doctor's steps on the way there, one by one.
 
+use std::path::Path;
+
 use super::Walk;
 use super::ask::Stopped;
 use super::without_user;
@@ -65,6 +67,13 @@ impl Walk<'_> {
             if !ca.is_empty() {
                 // In the file it would begin at the file's own folder, not where the person stands.
                 let ca = std::path::absolute(&ca).unwrap_or_else(|_| ca.into());
+                let folder = std::path::absolute(self.drafts.folder()).unwrap_or_default();
+                // One that is not there at all is told by the steps below.
+                let copy = match ca.starts_with(&folder) || is_for_all(&ca) {
+                    true => None,
+                    false => self.drafts.keep_ca(&ca).ok(),
+                };
+                let ca = copy.unwrap_or(ca);
                 let ca = ca.to_string_lossy();
                 self.drafts.set(&["uplink", NAME], "ca", &outline::text(&ca))?;
             }
@@ -107,6 +116,7 @@ impl Walk<'_> {
         if let (Some(login), Some(password)) = (&mut broker.login, password) {
             login.password = Some(Secret::Typed(password.into()));
         }
+        self.read_ca_where_it_is(&mut broker);
         let gateway = config.gateway.name.to_string();
         let holder = crate::sources::line::ports::holder(&config.store.path);
         self.examine(name, &gateway, &broker, holder.is_some())
@@ -135,7 +145,16 @@ impl Walk<'_> {
             user: User::Name(user),
             password: Some(Secret::Typed(password.into())),
         });
+        self.read_ca_where_it_is(&mut broker);
         self.examine(name, gateway, &broker, false)
+    }
+
+    /// The copy of the CA beside the main file is not written yet.
+    fn read_ca_where_it_is(&self, broker: &mut Broker) {
+        let Some(tls) = &mut broker.tls else { return };
+        if let Some(ca) = tls.ca.as_deref().and_then(|ca| self.drafts.readable_ca(ca)) {
+            tls.ca = Some(ca);
+        }
     }
 
     fn examine(
@@ -161,4 +180,15 @@ impl Walk<'_> {
         }
         Ok(good)
     }
+}
+
+/// Whether the system's own folders hold the file for everybody, as they do its CAs. The unit shows the
+/// daemon no home folder and another `/tmp`.
+fn is_for_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    let allows = |path: &Path, bit: u32| {
+        path.metadata().is_ok_and(|about| about.permissions().mode() & bit == bit)
+    };
+    let is_system = path.starts_with("/etc") || path.starts_with("/usr");
+    is_system && allows(path, 0o004) && path.ancestors().skip(1).all(|it| allows(it, 0o001))
 }

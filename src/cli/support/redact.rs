@@ -18,8 +18,20 @@ pub(super) const GONE: &str = "[taken out]";
 /// Shorter ones stand in too many words to be told from them.
 const SECRET_BYTES_MIN: usize = 4;
 
-/// Names behind which no value stays, but for references: those say where, not what.
-const NAMED: &str = r#"(?i)([\w.-]*(?:pas{1,2}w(?:or)?d|passphrase|pass|secret|token|credential|api[_-]?key|private[_-]?key|\bkey|auth(?:orization)?|login|psk|sig)"?'?\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|(?:Bearer|Basic|SharedAccessSignature)\s+\S+|[^\s,;}&\[{"']+)"#;
+/// Names behind which no value stays, but for references: those say where, not what. Typing errors and
+/// what others call it are among them, and values of several lines and lists are values.
+const NAMED: &str = concat!(
+    r#"(?i)([\w.-]*(?:pas{1,2}w\w*|pas{1,2}phrase|pass|pwd|kennwort|\bpin|secrets?|tokens?"#,
+    r#"|credentials?|api[_-]?keys?|key|auth(?:orization)?|login|psk\w*|community|webhook\w*|sig)"#,
+    r#""?'?\s*[=:]\s*)(\[[^\]]*\]|"""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\]|\\.)*"|'[^']*'"#,
+    r#"|(?:Bearer|Basic|SharedAccessSignature)\s+\S+|[^\s,;}&\[{"']+)"#,
+);
+
+/// A comment with one word of those that stand beside secrets: people note them in any form.
+const COMMENT: &str = concat!(
+    r#"(?im)(^|[ \t,}\]"'])#[^\n]*(?:pas|pwd|pw\b|kennwort|\bpin\b|secret|token|key|auth|login"#,
+    r"|cred|admin|\buser|sig\b|://|@|\s-[up]\b)[^\n]*",
+);
 
 static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
@@ -28,14 +40,19 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
             "[private key taken out]",
         ),
-        // User and password in a url.
-        (r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]+@", "${1}[taken out]@"),
+        // User and password in a url, up to the last @: passwords hold / and @ themselves.
+        (r#"([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s"'<>]*@"#, "${1}[taken out]@"),
+        // What a url asks with.
+        (r#"([?&][\w.~-]+=)[^&\s"'#]+"#, "${1}[taken out]"),
         // JSON web tokens.
         (r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", GONE),
         // Shared access signatures.
         (r"(?i)\b(sig|sv|skn|se)=[^&\s]+", "${1}=[taken out]"),
-        // minisign's secret keys, and lines of base64 as keys have them.
-        (r"(?m)^RWR[A-Za-z0-9+/=]{60,}$", GONE),
+        // minisign's secret keys.
+        (r"RWRTY0Iy[A-Za-z0-9+/]{20,}={0,2}", GONE),
+        // Tokens that say themselves what they are.
+        (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk_live_|AKIA)[A-Za-z0-9_-]{8,}", GONE),
+        (COMMENT, "${1}# [comment taken out]"),
     ]
     .into_iter()
     // Each is a literal that the test below compiles.
@@ -161,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles_and_takes_what_it_is_for() {
-        assert_eq!(PATTERNS.len(), 5);
+        assert_eq!(PATTERNS.len(), 8);
         let redactor = nothing_known();
         for (text, secret) in [
             ("url = \"mqtt://me:s3cr3tpw@host:1883\"", "s3cr3tpw"),
@@ -175,6 +192,17 @@ mod tests {
             ("sr=hub&sig=Zm9vYmFy%3D&se=1", "Zm9vYmFy"),
             ("x eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln y", "eyJzdWIiOiIxIn0"),
             ("token = 'abc def'", "abc def"),
+            ("url = \"mqtt://me:s3/cr3t@pw@host\"", "pw@"),
+            ("url = \"mqtt://host/?code=s3cr3tpw\"", "s3cr3tpw"),
+            ("passwrd = \"s3cr3tpw\"", "s3cr3tpw"),
+            ("# Passwort: s3cr3tpw", "s3cr3tpw"),
+            ("HostName=h;DeviceId=d;SharedAccessKey=s3cr3tpw=", "s3cr3tpw"),
+            ("with.password = \"\"\"\ns3cr3tpw\"\"\"", "s3cr3tpw"),
+            ("passwords = [\n  \"s3cr3tpw\",\n]", "s3cr3tpw"),
+            ("client_key = \"s3cr3tpw\"", "s3cr3tpw"),
+            ("every = \"1s\"  # mosquitto_pub -u gw -P s3cr3tpw", "s3cr3tpw"),
+            ("  # the old login was admin / s3cr3tpw", "s3cr3tpw"),
+            ("ghp_s3cr3tpws3cr3tpw", "s3cr3tpw"),
         ] {
             let clean = redactor.clean(text);
             assert!(!clean.contains(secret), "{text} -> {clean}");
@@ -191,6 +219,9 @@ mod tests {
             "points.power = { at = \"holding 8\", as = \"u16\" }",
             "path = \"/dev/serial/by-id/usb-FTDI\"",
             "url = \"mqtts://mqtt.example.org:8883\"",
+            "keys = [\"RWSLDllAI/905ekwzNB0cncPCPqo6lnMj8quvMFGZKPctnqUZdK2+OZI\"]",
+            "every = \"1s\"   # as fast as it goes",
+            "match = '^#(?<level>\\d+)'",
         ] {
             assert_eq!(redactor.clean(text), text);
         }

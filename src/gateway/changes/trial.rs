@@ -93,13 +93,18 @@ impl Changes {
             return Err(Refusal::new(Why::Conflict, say::not_installed(number)));
         }
         self.trial = None;
-        self.kept = Some(number);
         self.files.note();
+        self.settle(gateway, number).await;
+        Ok(json!({ "number": number }))
+    }
+
+    /// Notes that what was tried stands on disk and stays.
+    async fn settle(&mut self, gateway: &Gateway, number: u64) {
+        self.kept = Some(number);
         self.mark(gateway, number, State::Kept).await;
         gateway.events.clear(&say::ON_TRIAL, say::SUBJECT, "was confirmed");
         gateway.events.clear(&say::WENT_BACK, say::SUBJECT, "was changed since");
         over(gateway);
-        Ok(json!({ "number": number }))
     }
 
     pub(super) async fn roll_back(&mut self, gateway: &mut Gateway) -> Result<Value, Refusal> {
@@ -108,23 +113,33 @@ impl Changes {
         };
         let number = trial.number;
         self.go_back(gateway, "was taken back").await;
+        if self.kept == Some(number) {
+            // It stands on disk; going back from there is for whoever may write there.
+            return Err(Refusal::new(Why::Conflict, say::nothing_on_trial()));
+        }
         Ok(json!({ "number": number, "in_force": self.kept }))
     }
 
     /// Ends the trial: loads what stands on disk; when that cannot be used any more, the version that
-    /// was in force before.
+    /// was in force before. A version whose files stand there was confirmed by somebody who was cut off
+    /// before the daemon was told.
     pub(super) async fn go_back(&mut self, gateway: &mut Gateway, why: &str) {
         let Some(trial) = self.trial.take() else { return };
         self.files.note();
         let outcome = self.take(gateway, None).await;
-        let before = match (&outcome, self.kept) {
-            (Ok(_), _) => {
+        let before = match outcome {
+            Ok((_, texts)) if texts == trial.texts => {
+                return self.settle(gateway, trial.number).await;
+            }
+            Ok((_, texts)) => {
                 over(gateway);
+                // The version before, unless somebody has edited the files meanwhile.
+                self.keep(gateway, texts, "the files, after a trial", State::Kept).await;
                 None
             }
-            (Err(notice), kept) => {
-                refused(gateway, notice);
-                self.version(kept.unwrap_or(0)).await
+            Err(notice) => {
+                refused(gateway, &notice);
+                self.version(self.kept.unwrap_or(0)).await
             }
         };
         if let Some((_, texts)) = before

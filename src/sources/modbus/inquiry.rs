@@ -41,12 +41,12 @@ pub enum Reply {
 }
 
 /// What a knock brought.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Knock {
     /// The unit answered; inside, the exception it answered with.
     pub answer: Option<Option<u8>>,
-    /// Another unit was heard, which answers late.
-    pub other: Option<u8>,
+    /// Other units that were heard, which answer late.
+    pub others: Vec<u8>,
     /// Bytes that belong to no intact answer.
     pub noise: usize,
     /// The adapter gives back what is sent.
@@ -82,7 +82,14 @@ impl Inquiry {
         }
         let span = Span { table, address, count };
         let patience = Patience { timeout, pause: Duration::ZERO };
-        match self.speaker.read(&mut self.guard, unit, span, patience).await {
+        let mut answer = self.speaker.read(&mut self.guard, unit, span, patience).await;
+        // Some gateways close after each answer, and take the next question on a new connection.
+        if matches!(answer, Err(Fault::Gone)) && !self.guard.is_serial() {
+            let Ok(wire) = self.link.dial().await else { return Reply::Gone };
+            self.guard.attach(wire);
+            answer = self.speaker.read(&mut self.guard, unit, span, patience).await;
+        }
+        match answer {
             Ok(Answer::Words(words)) => Reply::Words(words),
             Ok(Answer::Bits(bits)) => Reply::Bits(bits),
             Ok(Answer::Exception(code)) => Reply::Exception(code.into()),
@@ -128,14 +135,23 @@ impl Inquiry {
                 [&[high, low, 0, 0, 0, 6], &body[..]].concat()
             }
         };
-        let Heard { answer, other, noise, echo, gone } = self.guard.knock(&request, timeout).await;
-        Knock { answer, other, noise, echo, gone }
+        told(self.guard.knock(&request, timeout).await)
+    }
+
+    /// Says what comes within `patience` although nobody is asked: those who answer late are `others`.
+    pub async fn overhear(&mut self, patience: Duration) -> Knock {
+        told(self.guard.overhear(patience).await)
     }
 
     /// Returns how many bytes come within `patience` although nobody asked.
     pub async fn listen(&mut self, patience: Duration) -> usize {
         self.guard.listen(patience).await
     }
+}
+
+fn told(heard: Heard) -> Knock {
+    let Heard { answer, others, noise, echo, gone } = heard;
+    Knock { answer, others, noise, echo, gone }
 }
 
 /// Makes of registers what the daemon would make of them for `point`; they are as many as its form

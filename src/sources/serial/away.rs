@@ -44,12 +44,13 @@ impl Away {
         events: &Events,
     ) {
         let (subject, path) = (intake.subject(), &line.path);
-        // The library reports a port that is locked by someone else and one that does not exist in
-        // the same words.
         let notice = match error.kind() {
-            io::ErrorKind::PermissionDenied => told::denied(subject, path),
+            // The unit's sandbox knows the drivers that were there when it started.
+            io::ErrorKind::PermissionDenied => told::denied(subject, path).likely(
+                "its driver was loaded after the service had started: sudo systemctl restart fieldgate",
+            ),
             _ if !path.exists() => told::missing(subject, path),
-            io::ErrorKind::ResourceBusy | io::ErrorKind::NotFound => {
+            io::ErrorKind::ResourceBusy => {
                 // Finding out who holds it walks through all processes: once is enough.
                 let holder = if self.told { None } else { ports::holder(path) };
                 let holder = holder.map(|by| format!("pid {} ({})", by.pid, by.command));

@@ -1,12 +1,16 @@
 """Modbus devices on a line of their own, for the tests of the first hour.
 
-usage: line_device.py LINK UNITS [--line BAUD[,2][,O]] [--echo] [--noise] [--die-after N] [--late MS] [--tcp PORT]
+usage: line_device.py LINK UNITS [--line BAUD[,2][,O]] [--echo] [--noise] [--die-after N] [--late MS]
+       [--tcp PORT [--absent MS] [--closes] [--banner TEXT]]
 
 Makes a pseudo-terminal, links LINK to it, and answers there as pymodbus does, but only while the
 other side has set it to the wanted speed, two stop bits (",2") or odd parity (",O"); at any other
 speed the devices hear noise and are silent. UNITS is a list as 1=sdm630,5=trs02a,9=plain. --echo
 gives every request back first, --noise adds bytes of no meaning to every answer, --die-after N closes
-the line after N requests, --late waits so long before every answer. With --tcp PORT it is a Modbus TCP gateway with these units behind it.
+the line after N requests, --late waits so long before every answer. With --tcp PORT it is a Modbus TCP
+gateway with these units behind it, or a device that answers to every id (UNITS "any=plain"); --absent
+waits so long before it says that nobody has an id, --closes ends the connection after each answer, and
+with --banner something else than Modbus listens there.
 """
 
 import argparse
@@ -54,13 +58,15 @@ class Units:
         self.units = {}
         for part in text.split(","):
             number, kind = part.split("=")
-            self.units[int(number)] = unit(kind, int(number))
+            self.any = number == "any"
+            number = 1 if self.any else int(number)
+            self.units[number] = unit(kind, number)
 
     def answer(self, number, function, address, count):
         """Returns the PDU, or None for silence."""
-        if number not in self.units:
+        if number not in self.units and not self.any:
             return None
-        holding, inputs = self.units[number]
+        holding, inputs = self.units[1 if self.any else number]
         table = {3: holding, 4: inputs}.get(function)
         if table is None:
             return bytes([function | 0x80, 1])
@@ -126,16 +132,23 @@ def serve_tcp(args, units):
 
     class Gateway(socketserver.BaseRequestHandler):
         def handle(self):
+            if args.banner:
+                self.request.sendall(args.banner.encode() + b"\r\n")
             while True:
                 head = self.request.recv(12, 0x100)
                 if len(head) < 12:
                     return
+                if args.banner:
+                    continue
                 transaction, _, _, number, function, address, count = struct.unpack(">HHHBBHH", head)
                 reply = units.answer(number, function, address, count)
+                time.sleep((args.late if reply else args.absent) / 1000)
                 # Nobody behind this id: what a gateway says (exception 0x0B).
                 reply = reply or bytes([function | 0x80, 0x0B])
                 head = struct.pack(">HHHB", transaction, 0, len(reply) + 1, number)
                 self.request.sendall(head + reply)
+                if args.closes:
+                    return
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
@@ -153,6 +166,9 @@ parser.add_argument("--noise", action="store_true")
 parser.add_argument("--die-after", type=int, default=0)
 parser.add_argument("--late", type=int, default=0)
 parser.add_argument("--tcp", type=int, default=0)
+parser.add_argument("--absent", type=int, default=0)
+parser.add_argument("--closes", action="store_true")
+parser.add_argument("--banner")
 arguments = parser.parse_args()
 if arguments.tcp:
     serve_tcp(arguments, Units(arguments.units))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::frame::{Framing, first_frame};
+use super::super::frame::{Framing, first_frame, sealed};
 use super::{BUFFER_BYTES, Guard};
 use crate::limits;
 
@@ -16,8 +16,8 @@ use crate::limits;
 pub(in super::super) struct Heard {
     /// Whether the unit that was asked answered, and with which exception.
     pub(in super::super) answer: Option<Option<u8>>,
-    /// Another unit whose intact answer came: late, or nobody asked it.
-    pub(in super::super) other: Option<u8>,
+    /// Other units whose intact answers came, each once: late, or nobody asked them.
+    pub(in super::super) others: Vec<u8>,
     /// Bytes that are part of no intact answer.
     pub(in super::super) noise: usize,
     /// Whether the request itself came back, as half-duplex adapters do it.
@@ -26,21 +26,49 @@ pub(in super::super) struct Heard {
     pub(in super::super) gone: bool,
 }
 
+impl Heard {
+    fn note_other(&mut self, unit: u8) {
+        if !self.others.contains(&unit) {
+            self.others.push(unit);
+        }
+    }
+}
+
 impl Guard {
     /// Sends `request`, a read of functions 1 to 4, and says what came within `patience`.
     pub(in super::super) async fn knock(&mut self, request: &[u8], patience: Duration) -> Heard {
-        let mut heard = Heard::default();
         self.timer.until(self.last_byte + self.silence).await;
-        let on_the_wire = |bytes: usize| {
-            let count = u32::try_from(bytes).unwrap_or(u32::MAX);
-            self.character.map_or(Duration::ZERO, |character| character * count)
+        let end = Instant::now() + self.on_the_wire(request.len()) + patience;
+        let Some(wire) = self.wire.as_mut() else {
+            return Heard { gone: true, ..Heard::default() };
         };
-        let mut end = Instant::now() + on_the_wire(request.len()) + patience;
-        let Some(wire) = self.wire.as_mut() else { return Heard { gone: true, ..heard } };
         if !matches!(timeout_at(end, wire.write_all(request)).await, Ok(Ok(()))) {
             self.wire = None;
-            return Heard { gone: true, ..heard };
+            return Heard { gone: true, ..Heard::default() };
         }
+        self.hear(request, end).await
+    }
+
+    /// Says what comes within `patience` although nothing is sent: `others` are those who answer late.
+    pub(in super::super) async fn overhear(&mut self, patience: Duration) -> Heard {
+        // The request that nobody answers, so that every intact frame is another unit's.
+        let to_all = match self.framing {
+            Framing::Rtu => sealed(&[0, 3, 0, 0, 0, 1]),
+            Framing::Mbap => vec![0, 0, 0, 0, 0, 6, 0, 3, 0, 0, 0, 1],
+        };
+        self.hear(&to_all, Instant::now() + patience).await
+    }
+
+    fn on_the_wire(&self, bytes: usize) -> Duration {
+        let count = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.character.map_or(Duration::ZERO, |character| character * count)
+    }
+
+    /// Takes in what comes until `end`, as what comes after `request`.
+    async fn hear(&mut self, request: &[u8], mut end: Instant) -> Heard {
+        let mut heard = Heard::default();
+        let rest = self.on_the_wire(2 * request.len()) + limits::MODBUS_QUARANTINE_MIN;
+        let Some(wire) = self.wire.as_mut() else { return Heard { gone: true, ..heard } };
         let (mut filled, mut begun) = (0, false);
         loop {
             match timeout_at(end, wire.read(&mut self.bytes[filled..])).await {
@@ -52,7 +80,6 @@ impl Guard {
                 Ok(Ok(got)) => {
                     // Once: whoever talks without end is not listened to for longer.
                     if !std::mem::replace(&mut begun, true) {
-                        let rest = on_the_wire(2 * request.len()) + limits::MODBUS_QUARANTINE_MIN;
                         end = end.max(Instant::now() + rest);
                     }
                     filled += got;
@@ -113,7 +140,7 @@ fn over_a_line(request: &[u8], bytes: &[u8], heard: &mut Heard) -> Option<usize>
     if frame[0] == request[0] {
         heard.answer = Some(exception(frame[1], frame[2]));
     } else {
-        heard.other = Some(frame[0]);
+        heard.note_other(frame[0]);
     }
     Some(place.end)
 }
@@ -129,7 +156,7 @@ fn over_tcp(request: &[u8], bytes: &[u8], heard: &mut Heard) -> Option<usize> {
     if request.starts_with(&[t0, t1]) && request.get(6) == Some(&unit) {
         heard.answer = Some(exception(function, code));
     } else {
-        heard.other = Some(unit);
+        heard.note_other(unit);
     }
     Some(length)
 }
@@ -140,7 +167,6 @@ fn exception(function: u8, code: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::frame::sealed;
     use super::*;
 
     fn heard(framing: Framing, request: &[u8], bytes: &[u8]) -> Heard {
@@ -161,7 +187,7 @@ mod tests {
         let echoed = [&request[..], &answer[..]].concat();
         assert_eq!(rtu(&echoed), Heard { echo: true, answer: Some(None), ..none() });
         let late = [&sealed(&[6, 0x83, 2])[..], &answer[..]].concat();
-        assert_eq!(rtu(&late), Heard { other: Some(6), answer: Some(None), ..none() });
+        assert_eq!(rtu(&late), Heard { others: vec![6], answer: Some(None), ..none() });
         let mut damaged = answer.clone();
         damaged[3] ^= 4;
         assert_eq!(rtu(&damaged), Heard { noise: 7, ..none() });
@@ -176,7 +202,7 @@ mod tests {
         let refusal = [0, 9, 0, 0, 0, 3, 1, 0x83, 0x0B];
         assert_eq!(tcp(&refusal), Heard { answer: Some(Some(0x0B)), ..none() });
         let late = [&[0, 8, 0, 0, 0, 3, 4, 0x83, 2][..], &refusal[..]].concat();
-        assert_eq!(tcp(&late), Heard { other: Some(4), answer: Some(Some(0x0B)), ..none() });
+        assert_eq!(tcp(&late), Heard { others: vec![4], answer: Some(Some(0x0B)), ..none() });
         assert_eq!(tcp(b"HTTP/1.1 400"), Heard { noise: 12, ..none() });
     }
 }
