@@ -189,7 +189,7 @@ impl Rollback {
             return Ok((number, texts_of(path, number)?));
         }
         let (versions, in_force, _) = history(path)?;
-        // What stands on disk and never came into force, or has faults, is what there is to go back from.
+        // What stands on disk and never came into force, or has faults, is what one goes back from.
         if let Some(number) = in_force
             && let Ok(texts) = texts_of(path, number)
             && Texts::read(path).ok().as_ref() != Some(&texts)
@@ -273,8 +273,8 @@ fn history(path: &Path) -> Result<(Vec<Version>, Option<u64>, Value), Fatal> {
     }
 }
 
-/// Where the versions are, as the configuration on disk says, faulty or not: a faulty one is what people
-/// go back from.
+/// Where the versions are, as the configuration on disk says, faulty or not: a faulty one is what
+/// people go back from.
 fn versions(path: &Path) -> Versions {
     match config::load(path, Options::default()) {
         Ok(config) => Versions::of(&config),

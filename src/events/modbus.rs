@@ -250,8 +250,8 @@ pub fn exception(subject: &str, code: u8, asked: &str) -> Notice {
     Notice::warning(&EXCEPTION, subject, what).likely(likely).try_next("fieldgate once")
 }
 
-/// Registers that the device says it does not have, as `holding 107-110`, the first of `total`; `others`
-/// when there are such that it has.
+/// Registers that the device says it does not have, as `holding 107-110`, the first of `total`;
+/// `others` when there are such that it has.
 #[must_use]
 pub fn refused(subject: &str, registers: &[String], total: usize, others: bool) -> Notice {
     let mut list = registers.join(", ");

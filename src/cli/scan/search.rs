@@ -364,7 +364,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The longest that the rest takes, from id `asked` of way `n` on, each of them there with `timeout`.
+    /// The longest that the rest takes, from id `asked` of way `n` on, with `timeout` for each there.
     fn left(&self, n: usize, asked: usize, timeout: Duration) -> Duration {
         let cost = |way: &Way, ids: usize, timeout: Duration| {
             let on_the_wire = way.line.map_or(Duration::ZERO, |line| line.characters(20));
