@@ -51,7 +51,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // minisign's secret keys.
         (r"RWRTY0Iy[A-Za-z0-9+/]{20,}={0,2}", GONE),
         // Tokens that say themselves what they are.
-        (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk_live_|AKIA)[A-Za-z0-9_-]{8,}", GONE),
+        (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk_live_|AKI[A])[A-Za-z0-9_-]{8,}", GONE),
         (COMMENT, "${1}# [comment taken out]"),
     ]
     .into_iter()
