@@ -58,7 +58,7 @@ fn migrated(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>, String> {
     for (file, before, after) in changes {
         let refused = |e: std::io::Error| firsthour::not_written(&file, e.kind()).to_string();
         let backup = free_name(&file);
-        place(&backup, before.as_bytes(), Readers::Group).map_err(refused)?;
+        place(&backup, before.as_bytes(), Readers::Like(&file)).map_err(refused)?;
         place(&file, after.as_bytes(), Readers::Group).map_err(refused)?;
         done.push((file, backup));
     }

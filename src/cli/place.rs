@@ -8,19 +8,21 @@ use std::path::{Path, PathBuf};
 
 /// Who may read a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Readers {
+pub(super) enum Readers<'a> {
     /// As the file that is replaced, else its owner and the group of its folder: root writes the
     /// configuration, the daemon's group reads it.
     Group,
     /// Nobody but the daemon's user: secrets.
     Daemon,
+    /// As another file: the copy of one.
+    Like(&'a Path),
 }
 
 /// Writes `content` to `path`.
 ///
 /// # Errors
 /// The system's; nothing has changed then.
-pub(super) fn place(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> {
+pub(super) fn place(path: &Path, content: &[u8], readers: Readers<'_>) -> io::Result<()> {
     // A link stays one (a checkout, an overlay): what it leads to is replaced.
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let path = &*real;
@@ -60,16 +62,17 @@ fn draft_of(path: &Path) -> PathBuf {
 type Owner = Option<(Option<u32>, Option<u32>)>;
 
 /// Only root can give files away; for others they belong to whoever writes them.
-fn rights(path: &Path, folder: &Path, readers: Readers) -> (u32, Owner) {
+fn rights(path: &Path, folder: &Path, readers: Readers<'_>) -> (u32, Owner) {
     let root = is_root();
-    match (readers, fs::metadata(path)) {
+    let model = if let Readers::Like(other) = readers { other } else { path };
+    match (readers, fs::metadata(model)) {
         (Readers::Daemon, _) => {
             (0o600, user("fieldgate").filter(|_| root).map(|user| (Some(user), None)))
         }
-        (Readers::Group, Ok(old)) => {
+        (_, Ok(old)) => {
             (old.mode() & 0o777, root.then_some((Some(old.uid()), Some(old.gid()))))
         }
-        (Readers::Group, Err(_)) => {
+        (_, Err(_)) => {
             let group = fs::metadata(folder).ok().map(|folder| folder.gid());
             (0o640, group.filter(|_| root).map(|group| (None, Some(group))))
         }
@@ -108,6 +111,9 @@ mod tests {
         assert_eq!(fs::metadata(at("password")).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a draft stayed");
         assert!(place(&at("no/such/folder"), b"x", Readers::Group).is_err());
+        fs::set_permissions(at("a.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+        place(&at("a.toml.bak"), b"newer", Readers::Like(&at("a.toml"))).unwrap();
+        assert_eq!(fs::metadata(at("a.toml.bak")).unwrap().mode() & 0o777, 0o600);
         std::os::unix::fs::symlink("a.toml", at("link.toml")).unwrap();
         place(&at("link.toml"), b"newer", Readers::Group).unwrap();
         assert!(at("link.toml").is_symlink(), "the link became a file");
