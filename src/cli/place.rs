@@ -69,9 +69,7 @@ fn rights(path: &Path, folder: &Path, readers: Readers<'_>) -> (u32, Owner) {
         (Readers::Daemon, _) => {
             (0o600, user("fieldgate").filter(|_| root).map(|user| (Some(user), None)))
         }
-        (_, Ok(old)) => {
-            (old.mode() & 0o777, root.then_some((Some(old.uid()), Some(old.gid()))))
-        }
+        (_, Ok(old)) => (old.mode() & 0o777, root.then_some((Some(old.uid()), Some(old.gid())))),
         (_, Err(_)) => {
             let group = fs::metadata(folder).ok().map(|folder| folder.gid());
             (0o640, group.filter(|_| root).map(|group| (None, Some(group))))
