@@ -335,9 +335,10 @@ pub const CONFIRM_TIME_MIN: Duration = Duration::from_secs(5);
 /// Longest such time. Who wants more wants no trial.
 pub const CONFIRM_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Waiting for changed sources to end before they are started anew. They end the poll at hand first;
-/// one whose devices take longer not to answer is dropped where it stands.
-pub const RELOAD_SOURCES_TIME_MAX: Duration = Duration::from_secs(10);
+/// Waiting for changed sources to end before they are started anew. They end the poll at hand first,
+/// so it is longer than the longest wait for an answer: a slow device that stays loses nothing, and
+/// its bus keeps its connection. One that takes longer still is dropped where it stands.
+pub const RELOAD_SOURCES_TIME_MAX: Duration = Duration::from_secs(TIMEOUT_MAX.as_secs() + 5);
 
 /// Waiting for what they left to be committed and sealed: an SD card in trouble takes a second.
 pub const STOP_COMMIT_TIME_MAX: Duration = Duration::from_millis(1500);

@@ -146,12 +146,39 @@ impl Confirm {
         let answer = ask(path, "/v1/confirm", &order)?;
         let texts: Texts = serde_json::from_value(answer["install"].clone())
             .map_err(|_| Fatal::new(Exit::Problem, say::improper().to_string()))?;
+        let before = Texts::read(path).ok();
         install(path, &texts)?;
         let order = json!({ "anyway": self.anyway, "installed": true });
-        let answer = ask(path, "/v1/confirm", &order)?;
-        print(&format!("version {} is confirmed and installed", answer["number"]));
+        let number = &answer["number"];
+        match ask(path, "/v1/confirm", &order) {
+            Err(fatal) if is_told(&fatal, say::NOT_NOW.id) => {
+                let number = number.as_u64().unwrap_or_default();
+                undo_unless_kept(path, number, (before, &texts), fatal)?;
+            }
+            answer => drop(answer?),
+        }
+        print(&format!("version {number} is confirmed and installed"));
         Ok(Exit::Done)
     }
+}
+
+/// A trial may end while its texts are being written: its time is up, or somebody takes it back. The
+/// daemon keeps it when it finds them written by then. Otherwise it went back, and what it went back
+/// from must not come into force by standing on disk.
+fn undo_unless_kept(
+    path: &Path,
+    number: u64,
+    (before, tried): (Option<Texts>, &Texts),
+    fatal: Fatal,
+) -> Result<(), Fatal> {
+    let (_, in_force, trial) = history(path)?;
+    if in_force == Some(number) {
+        return Ok(());
+    }
+    let is_over = trial.is_null() && Texts::read(path).ok().as_ref() == Some(tried);
+    let Some(before) = before.filter(|_| is_over) else { return Err(fatal) };
+    install(path, &before)?;
+    Err(Fatal::new(Exit::Problem, say::ended_meanwhile(number).to_string()))
 }
 
 impl Rollback {

@@ -16,10 +16,10 @@ use serde_json::{Value as Json, json};
 
 use super::client::Daemon;
 use super::target::Target;
-use crate::api::status::{Status as Told, Uplink as ToldUplink};
+use crate::api::status::{Standing, Status as Told, Uplink as ToldUplink};
 use crate::config::{self, Config, SourceSettings};
 use crate::error::{Exit, Fatal};
-use crate::events::{Notice, counted, rounded};
+use crate::events::{Notice, apply, counted, rounded};
 use crate::sources::line::ports::holder;
 use crate::sources::modbus::settings::{Bus, Link};
 
@@ -224,8 +224,28 @@ impl Round<'_> {
             Err(faults) => Finding::bad("check", counted(faults.count(), "fault"))
                 .said_whole(faults.to_string()),
         };
+        let told = self.told_of_configuration();
         let mut print = self.begin("configuration".to_owned());
         print(finding);
+        for finding in told {
+            print(finding);
+        }
+    }
+
+    /// What the daemon says of its configuration: it runs as another user, and may not be able to
+    /// read what can be used here.
+    fn told_of_configuration(&self) -> Vec<Finding> {
+        let standing = self.told.iter().flat_map(|told| &told.standing);
+        let about = standing.filter(|it| it.subject == apply::SUBJECT);
+        let finding = |it: &Standing| {
+            let said = format!("{}, as the daemon says", it.code);
+            let found = match it.weight.as_str() {
+                "error" => Finding::bad("gateway", said),
+                _ => Finding::odd("gateway", said),
+            };
+            found.said_whole(it.text.clone())
+        };
+        about.map(finding).collect()
     }
 
     fn clock(&mut self) {

@@ -180,7 +180,11 @@ pub fn read_templates(
                 continue;
             }
             let place = Place::new(text, value.span());
-            match template::find(name, &files[0].0.folder, bytes_left(&texts), place) {
+            // Texts that are given are all there will be beside the main file: what stands there now
+            // and is not among them goes when they are installed.
+            let gone = given.map(|_| files[0].0.folder.join("templates"));
+            let gone = gone.as_deref();
+            match template::find(name, (&files[0].0.folder, gone), bytes_left(&texts), place) {
                 Ok(found) => texts.push(found),
                 Err(fault) => findings.fault(*fault),
             }

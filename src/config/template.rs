@@ -20,18 +20,19 @@ const BUILT_IN: [(&str, &str); 3] = [
     ("sunspec-inverter", include_str!("../../packaging/templates/sunspec-inverter.toml")),
 ];
 
-/// Finds and reads a template.
+/// Finds and reads a template; the folder `gone` counts as empty.
 ///
 /// # Errors
 /// A fault at `place` when there is none of that name, or it cannot be read.
 pub fn find(
     name: &str,
-    main_folder: &Path,
+    (main_folder, gone): (&Path, Option<&Path>),
     bytes_max: usize,
     place: Place<'_>,
 ) -> Result<Text, Box<Fault>> {
     let file = format!("{name}.toml");
-    let folders = folders(main_folder, place.text);
+    let mut folders = folders(main_folder, place.text);
+    folders.retain(|folder| Some(folder.as_path()) != gone);
     for folder in folders.iter().filter(|_| is_plain(name)) {
         let path = folder.join(&file);
         if path.is_file() {

@@ -92,7 +92,13 @@ impl Texts {
         {
             let main_name = main.file_name().unwrap_or(MAIN.as_ref());
             let (named, usual) = (folder.join(main_name), folder.join(MAIN));
-            return Self::read(if named.is_file() { &named } else { &usual });
+            let mut texts = Self::read(if named.is_file() { &named } else { &usual })?;
+            // A folder that has no templates says nothing of them: those that are here stay.
+            if !folder.join("templates").is_dir() {
+                let here = present.0.iter().filter(|(name, _)| name.starts_with("templates/"));
+                texts.0.extend(here.map(|(name, text)| (name.clone(), text.clone())));
+            }
+            return Ok(texts);
         }
         let mut texts = present.clone();
         for path in given {

@@ -81,13 +81,16 @@ pub const CODES: &[&Code] =
 /// What all of them are about.
 pub const SUBJECT: &str = "the configuration";
 
-/// The files have faults; `first` names one with its place.
+/// The files have faults; `first` names one with its place, and `hint` what would mend it. What the
+/// daemon's user may not read is no fault to whoever looks as root, so its own hint comes first.
 #[must_use]
-pub fn faulty(first: &str, count: usize) -> Notice {
+pub fn faulty(first: &str, count: usize, hint: &str) -> Notice {
     let rest = if count > 1 { format!(" ({count} faults)") } else { String::new() };
-    Notice::error(&NOT_TAKEN, SUBJECT, format!("was changed and is not taken: {first}{rest}"))
-        .seen("The gateway goes on with the one it had; nothing was stopped.")
-        .try_next("fieldgate check")
+    let what = format!("was changed and is not taken: {first}{rest}");
+    let notice = Notice::error(&NOT_TAKEN, SUBJECT, what)
+        .seen("The gateway goes on with the one it had; nothing was stopped.");
+    let notice = if hint.is_empty() { notice } else { notice.try_next(hint) };
+    notice.try_next("fieldgate check")
 }
 
 /// A source cannot be made from what was asked.
@@ -169,6 +172,26 @@ pub fn not_installed(number: u64) -> Notice {
     Notice::warning(&NOT_NOW, SUBJECT, what)
         .likely("someone has edited the files during the trial")
         .try_next("sudo fieldgate confirm")
+}
+
+/// Files were edited since the trial of version `number` began; confirming would overwrite them.
+#[must_use]
+pub fn edited_meanwhile(number: u64) -> Notice {
+    let what = "cannot be confirmed: its files were edited since the trial began";
+    Notice::error(&NOT_NOW, SUBJECT, what)
+        .seen("Installing what is on trial would take the edits away. Nothing was written.")
+        .try_next("fieldgate rollback        (ends the trial and loads the edited files)")
+        .try_next(format!("sudo fieldgate rollback {number}        (after that: what was tried)"))
+}
+
+/// The trial of version `number` ended while it was being installed.
+#[must_use]
+pub fn ended_meanwhile(number: u64) -> Notice {
+    let what = format!("was not confirmed: the trial of version {number} ended meanwhile");
+    Notice::error(&NOT_NOW, SUBJECT, what)
+        .seen("The files are those of before.")
+        .likely("its time was up, or somebody took it back, while the files were written")
+        .try_next(format!("fieldgate rollback {number} --confirm 5m        (tries it again)"))
 }
 
 /// There is no such version.

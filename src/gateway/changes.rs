@@ -197,7 +197,8 @@ impl Changes {
             }
             Some((Err(faults), _)) => {
                 let first = faults.faults.first().map_or_else(String::new, place_and_fault);
-                Err(say::faulty(&first, faults.count()))
+                let hint = faults.faults.first().map_or("", |fault| &fault.hint);
+                Err(say::faulty(&first, faults.count(), hint))
             }
             Some((Ok(_), None)) | None => Err(say::not_loaded()),
         }
@@ -287,12 +288,13 @@ impl Changes {
             state,
         };
         let versions = self.versions.clone();
-        let kept = on_a_thread(move || versions.keep_if_new(version, &texts)).await?;
-        let number = said(gateway, kept)?;
+        let kept = on_a_thread(move || versions.keep_if_new(version, &texts)).await;
+        let number = kept.and_then(|kept| said(gateway, kept));
         if state == State::Kept {
-            self.kept = Some(number);
+            // One that the disk did not take has no number, and an earlier one is not in force.
+            self.kept = number;
         }
-        Some(number)
+        number
     }
 
     async fn mark(&self, gateway: &Gateway, number: u64, state: State) {

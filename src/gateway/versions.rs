@@ -149,14 +149,17 @@ impl Versions {
     }
 
     fn drop_oldest(&self, newest: u64) {
+        // However many were tried since: what is in force and the one before it are what one goes
+        // back to.
+        let kept = self.list().into_iter().filter(|version| version.state == State::Kept);
+        let stay: Vec<u64> = kept.map(|version| version.number).take(2).collect();
         let mut bytes = 0;
         for (count, number) in self.numbers().into_iter().rev().enumerate() {
             let path = self.path(number);
             bytes += fs::metadata(&path).map_or(0, |about| about.len());
             let beyond =
                 count >= limits::CONFIG_VERSIONS_MAX || bytes > limits::CONFIG_VERSIONS_BYTES_MAX;
-            // One to go back to stays, however large.
-            if beyond && number + 1 < newest {
+            if beyond && number < newest && !stay.contains(&number) {
                 let _ = fs::remove_file(path);
             }
         }
@@ -221,6 +224,24 @@ mod tests {
         versions.mark(even, State::WentBack).unwrap();
         assert_eq!(versions.latest_kept().unwrap().0.number, even - 2);
         assert_eq!(versions.mark(1, State::Kept).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn versions_that_went_back_do_not_push_out_those_one_can_go_back_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let versions = Versions { folder: folder.path().join("versions") };
+        versions.keep(version("me", State::Kept), &texts("one")).unwrap();
+        versions.keep(version("me", State::Kept), &texts("two")).unwrap();
+        for n in 0..3 * limits::CONFIG_VERSIONS_MAX {
+            let tried = version("me", State::OnTrial);
+            let number = versions.keep(tried, &texts(&n.to_string())).unwrap();
+            versions.mark(number, State::WentBack).unwrap();
+        }
+        let list = versions.list();
+        let kept = list.iter().filter(|version| version.state == State::Kept);
+        let kept: Vec<u64> = kept.map(|version| version.number).collect();
+        assert_eq!(kept, [2, 1]);
+        assert_eq!(list.len(), limits::CONFIG_VERSIONS_MAX + 2);
     }
 
     #[test]

@@ -322,6 +322,58 @@ async fn what_is_confirmed_is_installed_and_every_version_can_come_back() {
 }
 
 #[tokio::test]
+async fn files_that_are_edited_during_a_trial_are_never_overwritten_by_its_confirmation() {
+    let world = World::new();
+    let daemon = world.start();
+    world.answers().await;
+    let tried = candidate(&world, "tried", &world.text("# tried"));
+    assert!(world.run(&["apply", &tried, "--confirm", "5m"]).status.success());
+    let edited = world.text("[source.push]\nvia = \"coap listen 127.0.0.1:0\"");
+    world.replace(&edited);
+    let ended = world.run(&["confirm", "--anyway"]);
+    assert_eq!(ended.status.code(), Some(1), "{}", said(&ended));
+    assert!(said(&ended).contains("edited since the trial began"), "{}", said(&ended));
+    assert_eq!(std::fs::read_to_string(world.path()).unwrap(), edited);
+    assert!(world.run(&["rollback"]).status.success());
+    let status = said(&world.run(&["status", "--json"]));
+    assert!(status.contains("coap listener"), "the edit is not in force: {status}");
+    drop(daemon);
+}
+
+#[tokio::test]
+async fn a_trial_that_ends_while_it_is_being_installed_leaves_the_files_of_before() {
+    let world = World::new();
+    let daemon = world.start();
+    world.answers().await;
+    let before = std::fs::read_to_string(world.path()).unwrap();
+    let tried = candidate(&world, "tried", &world.text("# tried"));
+    assert!(world.run(&["apply", &tried, "--confirm", "5m"]).status.success());
+    // Somebody else is installing: whoever confirms waits behind the daemon's first answer.
+    let folder = std::fs::File::open(world.folder.path()).unwrap();
+    folder.lock().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
+    command.args(["confirm", "--anyway", "--config"]).arg(world.path());
+    let confirm = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string("/proc/locks")
+        .unwrap()
+        .lines()
+        .any(|line| line.contains("-> FLOCK") && line.contains(&format!(" {} ", confirm.id())))
+    {
+        assert!(Instant::now() < end, "it does not wait for the lock");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(world.run(&["rollback"]).status.success());
+    drop(folder);
+    let ended = confirm.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("ended meanwhile"), "{told}");
+    assert_eq!(std::fs::read_to_string(world.path()).unwrap(), before);
+    drop(daemon);
+}
+
+#[tokio::test]
 async fn a_daemon_that_dies_during_a_trial_starts_with_what_stood_before() {
     let world = World::new();
     let mut inbox = subscribe(world.broker.port).await;

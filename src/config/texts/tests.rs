@@ -156,3 +156,24 @@ fn a_candidate_is_a_folder_or_files_that_find_their_place() {
     let odd = Texts::candidate(&old(), &main, &[other.join("note.txt")]).unwrap_err();
     assert_eq!(odd.kind(), ErrorKind::InvalidInput);
 }
+
+#[test]
+fn a_candidate_keeps_the_templates_it_says_nothing_of_and_sees_none_that_would_go() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let main = folder.path().join("fieldgate.toml");
+    let device = "[device.m]\nvia = \"modbus tcp 127.0.0.1 id 1\"\ntemplate = \"mine\"\n";
+    let whole = format!("[gateway]\nname = \"g\"\n{device}");
+    let template = "[points]\nx = { at = \"holding 1\", as = \"u16\" }\n";
+    let present = texts(&[(MAIN, &whole), ("templates/mine.toml", template)]);
+    install(&main, &present).unwrap();
+    fs::write(other.path().join(MAIN), &whole).unwrap();
+    let given = [other.path().to_owned()];
+    assert_eq!(Texts::candidate(&present, &main, &given).unwrap(), present);
+    // An empty folder says that there are to be none; then this device has no points.
+    fs::create_dir(other.path().join("templates")).unwrap();
+    let without = Texts::candidate(&present, &main, &given).unwrap();
+    assert_eq!(without, texts(&[(MAIN, &whole)]));
+    assert!(config::load_texts(&main, &present, Options::default()).is_ok());
+    let faults = config::load_texts(&main, &without, Options::default()).unwrap_err();
+    assert!(faults.to_string().contains("there is no template \"mine\""), "{faults}");
+}

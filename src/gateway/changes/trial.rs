@@ -27,6 +27,11 @@ pub(super) struct Trial {
     pub(super) number: u64,
     texts: Texts,
     pub(super) ends: Instant,
+    /// The files as they stood when it began; `None` when they could not be read.
+    on_disk: Option<Texts>,
+    /// What was in force before it, for when the files cannot be used at its end: the history on
+    /// disk may have lost it, or never have had it.
+    before: Option<Texts>,
     /// Batches that each uplink had got acknowledged, when that was lately.
     proven: Vec<(Arc<str>, u64)>,
 }
@@ -46,6 +51,9 @@ impl Changes {
         }
         let patience = patience.clamp(limits::CONFIRM_TIME_MIN, limits::CONFIRM_TIME_MAX);
         let proven = proven(gateway, patience);
+        let on_disk = self.on_disk().await;
+        let before = self.version(self.kept.unwrap_or(0)).await.map(|(_, texts)| texts);
+        let before = before.or_else(|| on_disk.clone());
         let taken = self.take(gateway, Some(texts)).await;
         let (plan, texts) = taken.map_err(|notice| Refusal::new(Why::Refused, notice))?;
         let ends = Instant::now() + patience;
@@ -56,7 +64,8 @@ impl Changes {
             let restarted = plan.of(&crate::gateway::uplinks::part(&name)).is_some();
             (name, if restarted { 0 } else { batches })
         });
-        self.trial = Some(Trial { number, texts, ends, proven: proven.collect() });
+        let proven = proven.collect();
+        self.trial = Some(Trial { number, texts, ends, on_disk, before, proven });
         gateway.events.raise(say::on_trial(number, by, &rounded(patience)));
         tracing::info!("configuration {hash} on trial, by {by}:\n{plan}");
         Ok(json!({
@@ -84,11 +93,14 @@ impl Changes {
             return Err(Refusal::new(Why::Conflict, say::uplink_unproven(&name, &left)));
         }
         let number = trial.number;
+        let on_disk = self.on_disk().await;
         if !installed {
+            // Installing would take away what somebody has written meanwhile, for good.
+            if on_disk != trial.on_disk && on_disk.as_ref() != Some(&trial.texts) {
+                return Err(Refusal::new(Why::Conflict, say::edited_meanwhile(number)));
+            }
             return Ok(json!({ "number": number, "install": trial.texts }));
         }
-        let path = self.path.clone();
-        let on_disk = on_a_thread(move || Texts::read(&path).ok()).await.flatten();
         if on_disk.as_ref() != Some(&trial.texts) {
             return Err(Refusal::new(Why::Conflict, say::not_installed(number)));
         }
@@ -96,6 +108,11 @@ impl Changes {
         self.files.note();
         self.settle(gateway, number).await;
         Ok(json!({ "number": number }))
+    }
+
+    async fn on_disk(&self) -> Option<Texts> {
+        let path = self.path.clone();
+        on_a_thread(move || Texts::read(&path).ok()).await.flatten()
     }
 
     /// Notes that what was tried stands on disk and stays.
@@ -139,16 +156,18 @@ impl Changes {
             }
             Err(notice) => {
                 refused(gateway, &notice);
-                self.version(self.kept.unwrap_or(0)).await
+                trial.before
             }
         };
-        if let Some((_, texts)) = before
+        if let Some(texts) = before
             && let Err(notice) = self.take(gateway, Some(texts)).await
         {
             refused(gateway, &notice);
         }
         self.mark(gateway, trial.number, State::WentBack).await;
         gateway.events.clear(&say::ON_TRIAL, say::SUBJECT, why);
+        // One that stands tells of an earlier trial.
+        gateway.events.clear(&say::WENT_BACK, say::SUBJECT, "was tried again since");
         gateway.events.raise(say::went_back(trial.number, why));
     }
 }
