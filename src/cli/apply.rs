@@ -155,6 +155,14 @@ impl Confirm {
                 let number = number.as_u64().unwrap_or_default();
                 undo_unless_kept(path, number, (before, &texts), fatal)?;
             }
+            Err(fatal) if fatal.exit == Exit::Unreachable => {
+                // It has ended meanwhile, and starts with what stands there now.
+                print(&format!(
+                    "version {number} is installed; the daemon does not run, it takes it at its \
+                     next start"
+                ));
+                return Ok(Exit::Done);
+            }
             answer => drop(answer?),
         }
         print(&format!("version {number} is confirmed and installed"));

@@ -39,6 +39,8 @@ pub(super) fn run(path: &Path) -> Result<Exit, Fatal> {
 
 /// Keeps a gateway running, and its configuration changing, until it is told to stop or breaks.
 async fn keep(mut config: Config, apart: memory::Apart, path: PathBuf) -> Result<Exit, Fatal> {
+    // Until somebody listens it would end the process, and count as a death.
+    let _heard = signal(SignalKind::hangup());
     let systemd = Systemd::from_environment();
     let versions = Versions::of(&config);
     let state = config.store.path.parent().unwrap_or(Path::new("."));

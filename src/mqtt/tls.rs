@@ -79,7 +79,7 @@ impl TlsFault {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
             CertificateError::NotValidForName => Self::WrongName { presented: Vec::new() },
             CertificateError::NotValidForNameContext { presented, .. } => {
-                Self::WrongName { presented: presented.clone() }
+                Self::WrongName { presented: presented.iter().map(|name| bare(name)).collect() }
             }
             other => Self::BadCertificate(other.to_string()),
         }
@@ -269,4 +269,10 @@ impl fmt::Display for TlsFault {
             Self::Handshake(why) => write!(f, "the TLS handshake failed: {why}"),
         }
     }
+}
+
+/// Returns a name as the certificate has it: `rustls` gives `DnsName("mqtt.example.org")`.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner.trim_end_matches(')'));
+    inner.trim_matches('"').to_owned()
 }

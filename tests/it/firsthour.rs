@@ -196,6 +196,8 @@ fn gateways_that_close_wait_or_are_slow_and_devices_that_ignore_ids_are_scanned_
             &["id 3 answers", "simex-trs-02a", "takes longer than 1 s"],
         ),
         ("5=plain", &["--absent", "900"], "1-8", &["id 5 answers"]),
+        // As pymodbus answers for the absent.
+        ("3=plain,4=trs02a", &["--nobody", "4"], "1-8", &["ids 3, 4 answer"]),
         ("1=plain", &["--banner", "SSH-2.0-x"], "1-2", &["FG-H02", "are no Modbus"]),
     ];
     for (units, more, ids, expected) in cases {
@@ -263,10 +265,42 @@ fn setup_writes_over_nothing_and_takes_no_typing_error_for_a_default() {
     assert!(said.contains("chiller"), "{said}");
     // A point that cannot be used is told where it is typed, and the good one after it is taken.
     let typed =
-        format!("\n127.0.0.1:{}\n\n2\n\n\nv holding 65535 f32\nv holding 100 f32\n", ports[0]);
+        format!("\n127.0.0.1:{}\n\n2\n\nv holding 65535 f32\nv holding 100 f32\n", ports[0]);
     let (_, said) = bench.setup(&["--set", "uplink=-"], &typed);
     assert!(said.contains("\"v holding 65535 f32\" does not do"), "{said}");
     assert!(said.contains("230.5"), "{said}");
+}
+
+#[test]
+fn what_an_acl_throws_away_and_a_device_that_is_dead_behind_a_gateway_are_not_called_good() {
+    let bench = Bench::new();
+    let (broker_port, bus_port) = (peers::free_port(), peers::free_port());
+    bench.put("acl", "topic read somewhere/else\n");
+    let acl = bench.at("acl").display().to_string();
+    let _broker = Mosquitto::start(
+        bench.folder.path(),
+        &format!(
+            "user root\nlistener {broker_port} 127.0.0.1\nallow_anonymous true\nacl_file {acl}"
+        ),
+    );
+    let _gateway = bench.start(&bench.at("none"), "3=plain", &["--tcp", &bus_port.to_string()]);
+    peers::await_port(broker_port);
+    peers::await_port(bus_port);
+    bench.put(
+        "fieldgate.toml",
+        &format!(
+            "[gateway]\nname = \"gw\"\n[buffer]\npath = \"buffer.db\"\n\
+             [device.here]\nvia = \"modbus tcp 127.0.0.1:{bus_port} id 3\"\n\
+             points.a = {{ at = \"holding 1\" }}\n\
+             [device.gone]\nvia = \"modbus tcp 127.0.0.1:{bus_port} id 5\"\n\
+             points.a = {{ at = \"holding 1\" }}\n\
+             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{broker_port}\"\n"
+        ),
+    );
+    let (code, said) = bench.run(&["doctor", "uplink"]);
+    assert!(code == 1 && said.contains("acknowledged, and thrown away"), "{said}");
+    let (code, said) = bench.run(&["doctor", "bus", &format!("127.0.0.1:{bus_port}")]);
+    assert!(code == 1 && said.contains("1 of 2 devices do not answer their gateway"), "{said}");
 }
 
 #[test]

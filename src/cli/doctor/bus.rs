@@ -6,8 +6,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use super::{Finding, Tell};
+use crate::cli::scan::search::NOBODY_THERE;
 use crate::cli::target::Target;
-use crate::events::{Notice, firsthour, serial};
+use crate::events::{Notice, firsthour, modbus, serial};
 use crate::limits;
 use crate::sources::line::{LineSettings, ports};
 use crate::sources::modbus::inquiry::{Inquiry, Reply};
@@ -26,6 +27,8 @@ pub(in crate::cli) struct Patient<'a> {
 #[derive(Default)]
 struct Count {
     answered: usize,
+    /// A gateway spoke for them.
+    absent: usize,
     silent: Vec<u8>,
     noisy: Vec<u8>,
     gone: bool,
@@ -207,6 +210,12 @@ impl Patient<'_> {
                         format!("{named}: {} = {}", point.name, value.trim_end()),
                     )
                 }
+                // The word of a gateway that has nobody there under that id.
+                Err(Reply::Exception(code)) if NOBODY_THERE.contains(&code) => {
+                    count.absent += 1;
+                    let said = format!("{named} does not answer its gateway (exception {code})");
+                    Finding::bad("device", said).told(modbus::exception(&named, code, &place))
+                }
                 Err(Reply::Exception(code)) => {
                     count.answered += 1;
                     Finding::odd("device", format!("{named} answers exception {code} to {place}"))
@@ -226,6 +235,14 @@ impl Patient<'_> {
             };
             tell(finding);
         }
+        if let (true, Some(id)) = (self.target.is_serial(), count.noisy.first()) {
+            let knock = inquiry.knock(*id, limits::ASK_TIMEOUT).await;
+            if knock.echo {
+                let notice = firsthour::echo(&self.target.subject(), knock.answer.is_some());
+                tell(Finding::bad("verdict", "what is sent comes back").told(notice));
+                return false;
+            }
+        }
         self.conclude(&count, tell)
     }
 
@@ -238,7 +255,14 @@ impl Patient<'_> {
             );
             return false;
         }
-        if count.silent.is_empty() && count.noisy.is_empty() {
+        let is_heard = count.silent.is_empty() && count.noisy.is_empty();
+        if is_heard && count.absent > 0 {
+            let all = count.answered + count.absent;
+            let said = format!("{} of {all} devices do not answer their gateway", count.absent);
+            tell(Finding::bad("verdict", said));
+            return false;
+        }
+        if is_heard {
             let said = match count.answered {
                 1 => "the one device answers".to_owned(),
                 all => format!("{all} of {all} devices answer"),

@@ -13,7 +13,7 @@ use crate::clock::{Clock as _, System};
 use crate::events::{broker as say, firsthour};
 use crate::mqtt::{
     Broker, Certificate, ConnectError, Incoming, Layout, Login, Passed, Rejection, Session, Step,
-    connect_watched,
+    Version, connect_watched,
 };
 use crate::reading::UnixMillis;
 
@@ -62,7 +62,17 @@ impl Patient<'_> {
             other => other,
         };
         match session {
-            Ok(session) => self.publish(session, tell).await,
+            Ok(session) => {
+                let is_good = self.publish(session, tell).await;
+                if !is_good || is_cloud || broker.version == Version::V5 {
+                    return is_good;
+                }
+                let Some(why) = self.refused_in_5(&broker).await else { return true };
+                let why = format!("acknowledged, and thrown away: in MQTT 5 the broker says {why}");
+                let notice = firsthour::not_acknowledged(&subject, &self.test_publish().0, &why);
+                tell(Finding::bad("publish", why).told(notice));
+                false
+            }
             Err(error) => {
                 let notice = say::not_connected(&subject, self.broker, &error);
                 tell(Finding::bad(step(&error), error.to_string()).told(notice));
@@ -102,6 +112,9 @@ impl Patient<'_> {
                 }
                 Passed::Tcp(address) => Finding::good("tcp", format!("{address} answers")),
                 Passed::Tls(chain) => secured(&chain),
+                Passed::Presented(chain) if chain.is_empty() => {
+                    Finding::odd("tls", "the broker shows no certificate")
+                }
                 Passed::Presented(chain) => {
                     let chain: Vec<_> = chain.iter().map(ToString::to_string).collect();
                     Finding::odd("tls", format!("the broker shows: {}", chain.join("; ")))
@@ -147,6 +160,28 @@ impl Patient<'_> {
         let notice = firsthour::not_acknowledged(&subject, &topic, &why);
         tell(Finding::bad("publish", why).told(notice));
         false
+    }
+
+    /// Publishes once more in MQTT 5, and returns why the broker refuses. In MQTT 3.1.1 it has no word
+    /// for that, and acknowledges what it throws away (section 3.3.5). One that speaks no MQTT 5 has
+    /// said all it can.
+    async fn refused_in_5(&self, broker: &Broker) -> Option<String> {
+        let broker = Broker { version: Version::V5, ..broker.clone() };
+        let mut session = connect_watched(&broker, true, &mut |_| {}).await.ok()?;
+        let (topic, payload) = self.test_publish();
+        let asked = async {
+            session.publish(&topic, payload, false).await.ok()?;
+            loop {
+                match session.next().await.ok()? {
+                    Incoming::Acknowledged(_) => return None,
+                    Incoming::Refused(_, reason) => return Some(reason.to_string()),
+                    Incoming::Received(_) => {}
+                }
+            }
+        };
+        let refused = timeout(PUBLISH_TIME_MAX, asked).await.ok().flatten();
+        session.disconnect().await;
+        refused
     }
 
     fn test_publish(&self) -> (String, Bytes) {

@@ -103,7 +103,7 @@ const NOBODYS_IDS: [u8; 2] = [250, 253];
 
 /// Exceptions of a gateway that has nobody behind it under that id (Modbus Application Protocol
 /// 1.1b3, section 7).
-const NOBODY_THERE: [u8; 2] = [0x0A, 0x0B];
+pub(in crate::cli) const NOBODY_THERE: [u8; 2] = [0x0A, 0x0B];
 
 /// Returns the lines to try, the most likely first.
 pub(in crate::cli) fn usual_lines() -> Vec<LineSettings> {
@@ -119,6 +119,18 @@ impl Sight {
     fn ids(&self, way: &str) -> Vec<u8> {
         let found = self.found.iter().filter(|found| found.way == way);
         found.flat_map(|found| found.ids.iter().map(|(id, _)| *id)).collect()
+    }
+
+    /// Takes out those for whom the host itself answered with this exception. When all are such, it is
+    /// one device that answers so to every id.
+    fn settle(&mut self, way: &str, code: u8) {
+        let Some(found) = self.found.iter_mut().find(|found| found.way == way) else { return };
+        if found.ids.iter().all(|(_, said)| *said == Some(code)) {
+            self.every_id = true;
+            found.ids.truncate(1);
+        } else {
+            found.ids.retain(|(_, said)| *said != Some(code));
+        }
     }
 
     fn note(&mut self, way: &Way, id: u8, exception: Option<u8>) {
@@ -228,6 +240,7 @@ impl<'a> Search<'a> {
         let way = &self.ways[n];
         let (mut late, mut suspects) = (Vec::new(), Vec::new());
         let (mut noise, mut pace) = (0, Pace { timeout: self.timeout, asked: Vec::new() });
+        let mut spoken_for = None;
         sight.closed = 0;
         for (asked, id) in self.ids.iter().enumerate() {
             let (found, left) = (sight.ids(&way.name), self.left(n, asked, pace.timeout));
@@ -249,10 +262,14 @@ impl<'a> Search<'a> {
                 break;
             }
             self.confirm(inquiry, *id, knock, (way, sight)).await;
-            if self.does_not_look_at_ids(inquiry, asked + 1, (way, sight)).await {
-                sight.every_id = true;
-                sight.found.iter_mut().for_each(|found| found.ids.truncate(1));
-                break;
+            match self.absent(inquiry, asked + 1, (way, sight)).await {
+                Absent::Silent => {}
+                Absent::Exception(code) => spoken_for = Some(code),
+                Absent::AsAnybody => {
+                    sight.every_id = true;
+                    sight.found.iter_mut().for_each(|found| found.ids.truncate(1));
+                    break;
+                }
             }
         }
         if !sight.vanished && !sight.every_id {
@@ -263,6 +280,9 @@ impl<'a> Search<'a> {
             suspects.extend(self.ids.last());
             self.ask_again(inquiry, (&late, &suspects), (way, sight)).await;
         }
+        if let Some(code) = spoken_for {
+            sight.settle(&way.name, code);
+        }
         // Who takes connections, and closes each of them over its first question, is not for us.
         sight.vanished |= n == 0 && sight.closed > 0 && sight.closed >= self.ids.len();
         if noise > 0 {
@@ -270,26 +290,31 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether everybody answered so far, and to ids that nobody has, too. Over TCP only: on a line
-    /// each answer comes from a device of that id.
-    async fn does_not_look_at_ids(
+    /// What comes of ids that nobody has, when everybody answered so far. Over TCP only: on a line each
+    /// answer comes from a device of that id.
+    async fn absent(
         &self,
         inquiry: &mut Inquiry,
         asked: usize,
         (way, sight): (&Way, &mut Sight),
-    ) -> bool {
+    ) -> Absent {
         let is_time = asked == EVERY_ID_AFTER || (asked > 1 && asked == self.ids.len());
         let all_answer = sight.ids(&way.name).len() == asked;
         if self.target.is_serial() || !is_time || !all_answer {
-            return false;
+            return Absent::Silent;
         }
+        let mut codes = Vec::new();
         for id in NOBODYS_IDS {
             let knock = self.knock(inquiry, id, self.timeout, (way, sight)).await;
-            if is_device(&knock).is_none() {
-                return false;
+            match is_device(&knock) {
+                None => return Absent::Silent,
+                Some(code) => codes.push(code),
             }
         }
-        true
+        match codes[..] {
+            [Some(one), Some(other)] if one == other => Absent::Exception(one),
+            _ => Absent::AsAnybody,
+        }
     }
 
     /// How long to wait for a late answer to the last questions. A line is left alone for as long as
@@ -376,6 +401,15 @@ impl<'a> Search<'a> {
     }
 }
 
+/// What a host says in the place of units that are not there.
+enum Absent {
+    Silent,
+    /// This exception: its own, when others answer otherwise.
+    Exception(u8),
+    /// What a unit would.
+    AsAnybody,
+}
+
 /// How long a host needs, as far as its late answers tell.
 struct Pace {
     timeout: Duration,
@@ -442,5 +476,24 @@ mod tests {
         let before = pace.timeout;
         pace.adapt(4);
         assert_eq!(pace.timeout, before);
+    }
+
+    #[test]
+    fn who_is_spoken_for_by_a_gateway_is_no_device_and_one_device_is_one() {
+        let found = |ids: &[(u8, Option<u8>)]| Sight {
+            found: vec![Found {
+                way: "Modbus TCP".to_owned(),
+                link: Link::Tcp { host: "plc".into(), port: 502 },
+                line: None,
+                ids: ids.to_vec(),
+            }],
+            ..Sight::default()
+        };
+        let mut behind = found(&[(1, Some(4)), (3, None), (4, Some(2)), (5, Some(4))]);
+        behind.settle("Modbus TCP", 4);
+        assert_eq!((behind.ids("Modbus TCP"), behind.every_id), (vec![3, 4], false));
+        let mut alone = found(&[(1, Some(2)), (2, Some(2))]);
+        alone.settle("Modbus TCP", 2);
+        assert_eq!((alone.ids("Modbus TCP"), alone.every_id), (vec![1], true));
     }
 }

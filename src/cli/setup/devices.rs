@@ -71,7 +71,8 @@ impl Walk<'_> {
             return Ok(());
         }
         let ids = self.ids(target.is_serial())?;
-        let lines = self.lines()?;
+        // A network has no speed to ask for.
+        let lines = if target.is_serial() { self.lines()? } else { Vec::new() };
         let mut scans = 0;
         let known = loop {
             scans += 1;

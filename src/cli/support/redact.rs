@@ -18,11 +18,15 @@ pub(super) const GONE: &str = "[taken out]";
 /// Shorter ones stand in too many words to be told from them.
 const SECRET_BYTES_MIN: usize = 4;
 
+/// A line of a longer secret: `{` or `user` is one, too.
+const SECRET_LINE_BYTES_MIN: usize = 12;
+
 /// Names behind which no value stays, but for references: those say where, not what. Typing errors and
 /// what others call it are among them, and values of several lines and lists are values.
 const NAMED: &str = concat!(
-    r#"(?i)([\w.-]*(?:pas{1,2}w\w*|pas{1,2}phrase|pass|pwd|kennwort|\bpin|secrets?|tokens?"#,
-    r#"|credentials?|api[_-]?keys?|key|auth(?:orization)?|login|psk\w*|community|webhook\w*|sig)"#,
+    r#"(?i)([\w.-]*(?:pas{1,2}w\w*|pas{1,2}[ _-]?(?:phrase|code)|pass|pwd|\bpw|kennwort|\bpin"#,
+    r#"|secret\w*|token\w*|credentials?|api[_-]?keys?|key|auth(?:orization)?|login|psk\w*"#,
+    r#"|community|webhook\w*|sig)"#,
     r#""?'?\s*[=:]\s*)(\[[^\]]*\]|"""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\]|\\.)*"|'[^']*'"#,
     r#"|(?:Bearer|Basic|SharedAccessSignature)\s+\S+|[^\s,;}&\[{"']+)"#,
 );
@@ -30,7 +34,7 @@ const NAMED: &str = concat!(
 /// A comment with one word of those that stand beside secrets: people note them in any form.
 const COMMENT: &str = concat!(
     r#"(?im)(^|[ \t,}\]"'])#[^\n]*(?:pas|pwd|pw\b|kennwort|\bpin\b|secret|token|key|auth|login"#,
-    r"|cred|admin|\buser|sig\b|://|@|\s-[up]\b)[^\n]*",
+    r"|cred|admin|\buser|sig\b|wlan|wi-?fi|ssid|vpn|psk|://|@|\s-[up]\b)[^\n]*",
 );
 
 static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -52,6 +56,14 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"RWRTY0Iy[A-Za-z0-9+/]{20,}={0,2}", GONE),
         // Tokens that say themselves what they are.
         (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk_live_|AKI[A])[A-Za-z0-9_-]{8,}", GONE),
+        // What is sent to a serial device to log in.
+        (
+            r#"(?i)(\bask\s*=\s*)"[^"\n]*(?:log[io]n|pas|pin|user|code)[^"\n]*""#,
+            "${1}\"[taken out]\"",
+        ),
+        // Words of a command line: a user with a password, and the password alone.
+        (r"(\s-u\s*)[^\s:]+:\S+", "${1}[taken out]"),
+        (r"(\s-P\s*)\S+", "${1}[taken out]"),
         (COMMENT, "${1}# [comment taken out]"),
     ]
     .into_iter()
@@ -89,6 +101,11 @@ impl Redactor {
         for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             known.extend(Secret::File(file.path()).read().ok());
         }
+        // A log shows those of several lines one by one.
+        let lines: Vec<_> = known.iter().flat_map(|secret| secret.lines()).map(str::trim).collect();
+        let long = lines.into_iter().filter(|line| line.len() >= SECRET_LINE_BYTES_MIN);
+        let lines: Vec<String> = long.map(str::to_owned).collect();
+        known.extend(lines);
         known.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
         // The longest first: one may be part of another.
         known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -119,7 +136,7 @@ impl Redactor {
         named
             .replace_all(&text, |found: &regex::Captures<'_>| {
                 let value = &found[2];
-                if is_harmless(value) {
+                if is_harmless(value) || is_field(&found[1], value) {
                     return found[0].to_owned();
                 }
                 self.count(1);
@@ -139,6 +156,14 @@ fn is_harmless(value: &str) -> bool {
     bare.is_empty()
         || bare.contains(GONE)
         || matches!(bare, "true" | "false" | "none" | "null" | "None")
+}
+
+/// Whether it is the `key` of a point: the name of a field in what its device sends.
+fn is_field(name: &str, value: &str) -> bool {
+    let name = name.trim_end_matches([' ', '\t', '=', ':', '"', '\'']);
+    let is_key = name == "key" || name.ends_with(".key");
+    let is_word = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '.');
+    is_key && value.trim_matches(['"', '\'']).chars().all(is_word)
 }
 
 fn secrets(broker: &Broker) -> Vec<Secret> {
@@ -178,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles_and_takes_what_it_is_for() {
-        assert_eq!(PATTERNS.len(), 8);
+        assert_eq!(PATTERNS.len(), 11);
         let redactor = nothing_known();
         for (text, secret) in [
             ("url = \"mqtt://me:s3cr3tpw@host:1883\"", "s3cr3tpw"),
@@ -203,6 +228,15 @@ mod tests {
             ("every = \"1s\"  # mosquitto_pub -u gw -P s3cr3tpw", "s3cr3tpw"),
             ("  # the old login was admin / s3cr3tpw", "s3cr3tpw"),
             ("ghp_s3cr3tpws3cr3tpw", "s3cr3tpw"),
+            ("with = { pw = \"s3cr3tpw\" }", "s3cr3tpw"),
+            ("api_token_prod = \"s3cr3tpw\"", "s3cr3tpw"),
+            ("secret_access = \"s3cr3tpw\"", "s3cr3tpw"),
+            ("login = { user = \"a\", key = \"S3cr3tpw\" }", "S3cr3tpw"),
+            ("pass phrase = \"s3cr3tpw\"", "s3cr3tpw"),
+            ("ask = \"LOGIN s3cr3tpw\\r\\n\"", "s3cr3tpw"),
+            ("COMMAND=curl -u admin:s3cr3tpw http://x", "s3cr3tpw"),
+            ("COMMAND=mosquitto_pub -u gw -P s3cr3tpw -t x", "s3cr3tpw"),
+            ("# WLAN s3cr3tpw", "s3cr3tpw"),
         ] {
             let clean = redactor.clean(text);
             assert!(!clean.contains(secret), "{text} -> {clean}");
@@ -222,6 +256,11 @@ mod tests {
             "keys = [\"RWSLDllAI/905ekwzNB0cncPCPqo6lnMj8quvMFGZKPctnqUZdK2+OZI\"]",
             "every = \"1s\"   # as fast as it goes",
             "match = '^#(?<level>\\d+)'",
+            "points.status = { as = \"text\", key = \"state\" }",
+            "  Try:    (?<weight>..) in match, or key = \"..\" in the point",
+            "points.token_count = { at = \"holding 108\", as = \"u16\" }",
+            "ask = \"P\\r\\n\"",
+            "Try: journalctl -u fieldgate -p err",
         ] {
             assert_eq!(redactor.clean(text), text);
         }

@@ -80,7 +80,7 @@ impl Changes {
     /// stands on disk, ends the trial.
     pub(super) async fn confirm(
         &mut self,
-        gateway: &Gateway,
+        gateway: &mut Gateway,
         anyway: bool,
         installed: bool,
     ) -> Result<Value, Refusal> {
@@ -105,8 +105,9 @@ impl Changes {
             return Err(Refusal::new(Why::Conflict, say::not_installed(number)));
         }
         self.trial = None;
-        self.files.note();
         self.settle(gateway, number).await;
+        // What the texts name may be new, or have changed since it was put in force: a rule's file.
+        let _ = self.reload(gateway, "the files, after a trial").await;
         Ok(json!({ "number": number }))
     }
 

@@ -1,7 +1,7 @@
 """Modbus devices on a line of their own, for the tests of the first hour.
 
 usage: line_device.py LINK UNITS [--line BAUD[,2][,O]] [--echo] [--noise] [--die-after N] [--late MS]
-       [--tcp PORT [--absent MS] [--closes] [--banner TEXT]]
+       [--tcp PORT [--absent MS] [--nobody CODE] [--closes] [--banner TEXT]]
 
 Makes a pseudo-terminal, links LINK to it, and answers there as pymodbus does, but only while the
 other side has set it to the wanted speed, two stop bits (",2") or odd parity (",O"); at any other
@@ -9,7 +9,7 @@ speed the devices hear noise and are silent. UNITS is a list as 1=sdm630,5=trs02
 gives every request back first, --noise adds bytes of no meaning to every answer, --die-after N closes
 the line after N requests, --late waits so long before every answer. With --tcp PORT it is a Modbus TCP
 gateway with these units behind it, or a device that answers to every id (UNITS "any=plain"); --absent
-waits so long before it says that nobody has an id, --closes ends the connection after each answer, and
+waits so long before it says that nobody has an id, --nobody is the exception it says so with, --closes ends the connection after each answer, and
 with --banner something else than Modbus listens there.
 """
 
@@ -143,8 +143,8 @@ def serve_tcp(args, units):
                 transaction, _, _, number, function, address, count = struct.unpack(">HHHBBHH", head)
                 reply = units.answer(number, function, address, count)
                 time.sleep((args.late if reply else args.absent) / 1000)
-                # Nobody behind this id: what a gateway says (exception 0x0B).
-                reply = reply or bytes([function | 0x80, 0x0B])
+                # Nobody behind this id: what a gateway says.
+                reply = reply or bytes([function | 0x80, args.nobody])
                 head = struct.pack(">HHHB", transaction, 0, len(reply) + 1, number)
                 self.request.sendall(head + reply)
                 if args.closes:
@@ -167,6 +167,7 @@ parser.add_argument("--die-after", type=int, default=0)
 parser.add_argument("--late", type=int, default=0)
 parser.add_argument("--tcp", type=int, default=0)
 parser.add_argument("--absent", type=int, default=0)
+parser.add_argument("--nobody", type=int, default=0x0B)
 parser.add_argument("--closes", action="store_true")
 parser.add_argument("--banner")
 arguments = parser.parse_args()
